@@ -1,0 +1,466 @@
+/* fovea.h - the public interface of Fovea, a framework for convolutional networks, in reading order:
+ * context, networks, data, training, files, and the tape underneath for those who want to write a step by hand.
+ *
+ * Errors. Functions return 0 or a negative fv_status; constructors return NULL or an invalid node. The context keeps
+ * the first error as one sentence (fv_error). While it stands nothing trains, runs or writes; calls on NULL or on an
+ * invalid node do nothing, so a program may check once, at its end.
+ * Ownership. The context owns every net, data set, tape and program made from it; fv_close frees what is left, the
+ * fv_*_free functions free early. Arrays handed in are copied unless a comment says "borrowed".
+ * Layout. Activations are NHWC, convolution filters OHWI, dense weights [units, inputs]. Sizes are in elements unless
+ * a name says bytes.
+ * Options. Functions with many settings take a struct whose zero is the default in every field, filled by designated
+ * initialisers behind a macro of the same name: fv_conv2d(net, x, .filters = 6, .kernel = 5). Where the default of a
+ * float is not zero, FV_ZERO asks for zero. Fields are only ever appended. Macros exist only in C; from C++:
+ * FV_OPTIONS(fv_dense_options, o); o.input = x; o.units = 10; fv_dense_with(net, &o);
+ * Threads. A context and what it owns may be used by one thread at a time; several contexts may live side by side. */
+#ifndef FOVEA_H
+#define FOVEA_H
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FV_VERSION_MAJOR 0
+#define FV_VERSION_MINOR 1
+#define FV_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define FV_API __attribute__((visibility("default")))
+#else
+#define FV_API
+#endif
+
+/* ---- Types ------------------------------------------------------------------------------------------------- */
+
+typedef struct fv_context fv_context;
+typedef struct fv_net fv_net;
+typedef struct fv_dataset fv_dataset;
+typedef struct fv_tape fv_tape;
+typedef struct fv_program fv_program;
+
+typedef struct fv_node { int32_t id; } fv_node;   /* a layer's output in a net; id 0 is invalid */
+typedef struct fv_value { int32_t id; } fv_value; /* a value on a tape; id 0 is invalid         */
+typedef struct fv_nodes { const fv_node *node; int32_t count; } fv_nodes;
+typedef struct fv_values { const fv_value *value; int32_t count; } fv_values;
+
+enum { FV_RANK = 6 };                              /* dimensions at most */
+typedef enum fv_split { FV_TRAIN, FV_TEST } fv_split;
+typedef enum fv_mode { FV_MODE_INFER, FV_MODE_TRAIN } fv_mode;
+typedef enum fv_type { FV_F32, FV_BF16, FV_F16, FV_U8, FV_I32 } fv_type;
+typedef enum fv_activation { FV_LINEAR, FV_RELU, FV_TANH, FV_SIGMOID, FV_SOFTMAX, FV_LOG_SOFTMAX } fv_activation;
+enum { FV_VALID = 0, FV_SAME = -1, FV_FULL = -2 }; /* for .padding; positive: that many pixels on every side */
+#define FV_ZERO (-0.0f)                            /* asks for zero where the default of a float is another value */
+
+/* One list gives the enum, the names and the texts of the states. */
+#define FV_STATUS_MAP(X)                                                                                               \
+    X(OK, 0, "no error")                                                                                               \
+    X(ARGUMENT, -1, "an argument is out of its range")                                                                 \
+    X(SHAPE, -2, "shapes do not fit together")                                                                         \
+    X(MEMORY, -3, "out of memory")                                                                                     \
+    X(FILE, -4, "a file cannot be read or written")                                                                    \
+    X(FORMAT, -5, "a file is not what it should be")                                                                   \
+    X(DEVICE, -6, "a device is missing or failed")                                                                     \
+    X(UNSUPPORTED, -7, "the backend lacks an operation or an option")                                                  \
+    X(NUMERIC, -8, "a value is not finite")                                                                            \
+    X(STOPPED, -9, "stopped on request")                                                                               \
+    X(INTERNAL, -10, "a check of the library on itself failed")
+typedef enum fv_status {
+#define FV_STATUS_ENUM_(name, number, text) FV_ERROR_##name = number,
+    FV_STATUS_MAP(FV_STATUS_ENUM_)
+#undef FV_STATUS_ENUM_
+} fv_status;
+#define FV_OK FV_ERROR_OK
+
+/* ---- Context ----------------------------------------------------------------------------------------------- */
+
+typedef struct fv_open_options {
+    size_t struct_size;
+    const char *device;    /* "auto" (default), "cpu", "cuda", "cuda:N", "reference"; FOVEA_DEVICE overrides "auto" */
+    int32_t threads;       /* 0: FOVEA_NUM_THREADS, OMP_NUM_THREADS, or one a core                               */
+    uint64_t seed;         /* of initial weights, shuffling, dropout, augmentation                               */
+    size_t memory_limit;   /* bytes on the device; 0: none                                                       */
+    void (*log)(void *user, const char *line); /* told what the library decided, a sentence at a time; optional   */
+    void *log_user;
+} fv_open_options;
+
+/* Never NULL but for lack of a few bytes: a context that failed to open carries its error and does nothing else. */
+FV_API fv_context *fv_open(const char *device);
+FV_API fv_context *fv_open_with(const fv_open_options *);
+/* Frees everything that the context owns. 0, or 1 if the context holds an error: fit to be main's result. */
+FV_API int fv_close(fv_context *);
+FV_API const char *fv_error(const fv_context *);       /* the first error as one sentence, or NULL              */
+FV_API fv_status fv_error_status(const fv_context *);
+FV_API void fv_clear_error(fv_context *);
+FV_API const char *fv_status_name(fv_status);          /* "SHAPE" */
+FV_API const char *fv_status_text(fv_status);
+FV_API const char *fv_device_name(const fv_context *); /* "cpu" */
+FV_API const char *fv_device_line(const fv_context *); /* "cpu, 2 threads, AVX-512 (no CUDA: ...)" */
+/* Calls each for every device known here; why tells why an unusable one is (else NULL). Returns the number usable. */
+FV_API int fv_devices(void (*each)(void *user, const char *name, const char *description, const char *why), void *user);
+FV_API const char *fv_version(void);    /* "0.1.0" */
+FV_API const char *fv_build_info(void); /* compiler, instruction sets, HDF5, CUDA */
+
+/* ---- Networks ---------------------------------------------------------------------------------------------- */
+
+/* Initial values. Fans as in Keras: receptive field x channels. Values of fixed size for ever. */
+typedef struct fv_initializer { uint32_t kind; float value[3]; } fv_initializer;
+FV_API fv_initializer fv_zeros(void);
+FV_API fv_initializer fv_ones(void);
+FV_API fv_initializer fv_constant(float value);
+FV_API fv_initializer fv_uniform(float low, float high);
+FV_API fv_initializer fv_normal(float mean, float deviation);
+FV_API fv_initializer fv_glorot_uniform(void); /* Glorot & Bengio 2010: +-sqrt(6 / (in + out)); default of kernels */
+FV_API fv_initializer fv_glorot_normal(void);  /* truncated at two deviations, as in Keras                         */
+FV_API fv_initializer fv_he_uniform(void);     /* He et al. 2015: +-sqrt(6 / in)                                   */
+FV_API fv_initializer fv_he_normal(void);
+FV_API fv_initializer fv_lecun_uniform(void);  /* LeCun et al. 1998: +-sqrt(3 / in)                                */
+FV_API fv_initializer fv_lecun_normal(void);
+
+FV_API fv_net *fv_net_new(fv_context *, const char *name);
+FV_API void fv_net_free(fv_net *);
+FV_API const char *fv_net_name(const fv_net *);
+
+/* Layers. The second member of the options is the input; name is unique in a net (default: conv2d, conv2d_1, ...).
+ * frozen layers keep their weights in training. l1 and l2 are penalties added to the loss, as in Keras: l2 * sum(w^2). */
+typedef struct fv_input_options { size_t struct_size; int64_t shape[FV_RANK]; int32_t rank; fv_type type; const char *name; } fv_input_options;
+
+/* Convolution (cross-correlation, or true convolution with flip_kernel); groups = channels is depthwise.
+ * out = floor((in + before + after - dilation (kernel - 1) - 1) / stride) + 1. FV_SAME pads as Keras does: the odd pixel
+ * goes below and right. Weights: kernel [filters, kh, kw, channels / groups], bias [filters]. */
+typedef struct fv_conv2d_options {
+    size_t struct_size; fv_node input;
+    int32_t filters, kernel, kernel_hw[2], stride, stride_hw[2], dilation, dilation_hw[2], groups, padding;
+    int32_t pad[4];                      /* top, bottom, left, right: overrides padding when any is set */
+    fv_activation activation; bool no_bias, flip_kernel, frozen;
+    fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
+} fv_conv2d_options;
+
+/* y = activation(W x + b) on the last axis. Weights: kernel [units, inputs], bias [units]. */
+typedef struct fv_dense_options {
+    size_t struct_size; fv_node input; int32_t units; fv_activation activation; bool no_bias, frozen;
+    fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
+} fv_dense_options;
+
+/* Pooling windows: size defaults to 2, stride to size. ceil_mode keeps a partial last window (one that starts inside
+ * the input or its left padding); average pooling counts padding unless exclude_padding (FV_SAME always excludes). */
+typedef struct fv_pool2d_options {
+    size_t struct_size; fv_node input; int32_t size, size_hw[2], stride, stride_hw[2], padding, pad[4];
+    bool ceil_mode, exclude_padding; const char *name;
+} fv_pool2d_options;
+typedef struct fv_global_pool_options { size_t struct_size; fv_node input; bool keep_dims; const char *name; } fv_global_pool_options;
+
+/* Batch normalisation (Ioffe & Szegedy 2015) over all axes but the last. momentum is the part kept (default 0.99),
+ * epsilon 1e-3, as in Keras. A frozen layer uses its running statistics in training too, as in Keras. */
+typedef struct fv_batch_norm_options {
+    size_t struct_size; fv_node input; float momentum, epsilon; bool no_scale, no_center, frozen;
+    fv_activation activation; fv_initializer gamma_initializer, beta_initializer; const char *name;
+} fv_batch_norm_options;
+/* Local response normalisation across channels (Krizhevsky 2012): y = x / (k + alpha sum x^2)^beta, the sum over size
+ * channels about each. Defaults 5, 1e-4, 0.75, 2: the paper's, which does not divide alpha by size. */
+typedef struct fv_lrn_options { size_t struct_size; fv_node input; int32_t size; float alpha, beta, k; const char *name; } fv_lrn_options;
+typedef struct fv_dropout_options { size_t struct_size; fv_node input; float rate; /* default 0.5 */ const char *name; } fv_dropout_options;
+typedef struct fv_activation_options { size_t struct_size; fv_node input; fv_activation activation; const char *name; } fv_activation_options;
+typedef struct fv_flatten_options { size_t struct_size; fv_node input; const char *name; } fv_flatten_options;
+typedef struct fv_reshape_options { size_t struct_size; fv_node input; int64_t shape[FV_RANK]; int32_t rank; const char *name; } fv_reshape_options;
+/* pad = {top, bottom, left, right} */
+typedef struct fv_zero_padding_options { size_t struct_size; fv_node input; int32_t padding, pad[4]; const char *name; } fv_zero_padding_options;
+/* axis counts the batch as 0; 0 means the last, as in Keras's default -1 */
+typedef struct fv_concat_options { size_t struct_size; fv_nodes inputs; int32_t axis; const char *name; } fv_concat_options;
+typedef struct fv_merge_options { size_t struct_size; fv_nodes inputs; fv_activation activation; const char *name; } fv_merge_options;
+
+FV_API fv_node fv_input_with(fv_net *, const fv_input_options *);
+FV_API fv_node fv_conv2d_with(fv_net *, const fv_conv2d_options *);
+FV_API fv_node fv_dense_with(fv_net *, const fv_dense_options *);
+FV_API fv_node fv_max_pool2d_with(fv_net *, const fv_pool2d_options *);
+FV_API fv_node fv_avg_pool2d_with(fv_net *, const fv_pool2d_options *);
+FV_API fv_node fv_global_avg_pool_with(fv_net *, const fv_global_pool_options *);
+FV_API fv_node fv_global_max_pool_with(fv_net *, const fv_global_pool_options *);
+FV_API fv_node fv_batch_norm_with(fv_net *, const fv_batch_norm_options *);
+FV_API fv_node fv_lrn_with(fv_net *, const fv_lrn_options *);
+FV_API fv_node fv_dropout_with(fv_net *, const fv_dropout_options *);
+FV_API fv_node fv_activation_with(fv_net *, const fv_activation_options *);
+FV_API fv_node fv_flatten_with(fv_net *, const fv_flatten_options *);
+FV_API fv_node fv_reshape_with(fv_net *, const fv_reshape_options *);
+FV_API fv_node fv_zero_padding_with(fv_net *, const fv_zero_padding_options *);
+FV_API fv_node fv_concat_with(fv_net *, const fv_concat_options *);
+FV_API fv_node fv_add_with(fv_net *, const fv_merge_options *);
+FV_API fv_node fv_subtract_with(fv_net *, const fv_merge_options *);
+FV_API fv_node fv_multiply_with(fv_net *, const fv_merge_options *);
+FV_API fv_node fv_again(fv_net *, fv_node layer_output, fv_node input); /* the layer that made layer_output, on input: shared weights */
+FV_API fv_node fv_call(fv_net *, fv_net *inner, fv_nodes inputs);       /* a net as a layer; it keeps its own weights */
+FV_API int fv_output(fv_net *, fv_node);                                /* may be called several times */
+
+/* What a net holds. */
+FV_API int fv_node_shape(const fv_net *, fv_node, int64_t dims[FV_RANK]); /* rank; dims[0] is 0: the batch */
+FV_API int fv_layer_count(const fv_net *);
+FV_API const char *fv_layer_name(const fv_net *, int layer);              /* valid until the net is freed */
+FV_API const char *fv_layer_class(const fv_net *, int layer);             /* Keras's class: "Conv2D"       */
+FV_API int fv_layer_find(fv_net *, const char *name);                     /* its number, or a status        */
+FV_API int fv_freeze(fv_net *, const char *layer, bool frozen);
+typedef enum fv_layout { FV_NATIVE, FV_KERAS } fv_layout;                 /* FV_KERAS: HWIO and [inputs, units] */
+FV_API int fv_weight_count(fv_net *, const char *layer);
+FV_API int fv_weight_shape(fv_net *, const char *layer, int index, fv_layout, int64_t dims[FV_RANK]); /* rank */
+FV_API int fv_get_weights(fv_net *, const char *layer, int index, fv_layout, float *out, size_t bytes);
+FV_API int fv_set_weights(fv_net *, const char *layer, int index, fv_layout, const float *in, size_t bytes);
+
+typedef struct fv_net_size {
+    size_t struct_size;
+    int64_t layers, parameters, trainable, non_trainable; /* non_trainable counts running statistics, as Keras does */
+    int64_t macs;                                         /* multiply-adds of conv and dense layers, one image       */
+    int64_t training_bytes, inference_bytes;              /* of one step, exactly as the planner gives it            */
+} fv_net_size;
+FV_API int fv_measure(fv_net *, int batch_size, fv_net_size *out);
+FV_API int fv_summary(fv_net *, FILE *, int batch_size); /* the table; batch_size 0: 1 */
+
+/* ---- Data -------------------------------------------------------------------------------------------------- */
+
+/* folder NULL: FOVEA_DATA, then ~/.cache/fovea. Searched: folder, folder/mnist, folder/MNIST/raw, folder/cifar-10-batches-bin,
+ * with and without .gz. Images u8 NHWC, normalised to x / 255. */
+FV_API fv_dataset *fv_mnist(fv_context *, const char *folder, fv_split);
+FV_API fv_dataset *fv_cifar10(fv_context *, const char *folder, fv_split);
+FV_API fv_dataset *fv_idx(fv_context *, const char *images, const char *labels); /* IDX files, plain or gzip */
+FV_API fv_dataset *fv_cifar_files(fv_context *, const char *const *paths, int count);
+FV_API fv_dataset *fv_digits(fv_context *, int64_t count, uint64_t seed);        /* drawn digits, 28x28x1, 10 classes */
+
+typedef struct fv_array { const void *data; fv_type type; int32_t rank; int64_t dims[FV_RANK]; } fv_array; /* dims[0]: samples */
+typedef struct fv_memory_options {
+    size_t struct_size;
+    const fv_array *inputs; int32_t input_count;   /* u8 or f32 (i32 for indices)            */
+    const fv_array *targets; int32_t target_count; /* i32 [n] labels or f32 targets          */
+    bool borrow;                                   /* the arrays outlive the data set: no copy */
+    int32_t classes; const char *const *class_names;
+} fv_memory_options;
+FV_API fv_dataset *fv_dataset_from_memory(fv_context *, const fv_memory_options *);
+
+/* Fills count samples, whose numbers are indices[], into buffers laid out like the shapes given. 0 or a negative status. */
+typedef int (*fv_fetch)(void *user, const int64_t *indices, int count, void *const *inputs, void *const *targets);
+typedef struct fv_callback_options {
+    size_t struct_size;
+    int64_t samples; fv_fetch fetch; void *user;
+    const fv_array *inputs; int32_t input_count;   /* data NULL, dims without the sample axis */
+    const fv_array *targets; int32_t target_count;
+    int32_t classes; const char *const *class_names;
+} fv_callback_options;
+FV_API fv_dataset *fv_dataset_from_callback(fv_context *, const fv_callback_options *);
+FV_API void fv_dataset_free(fv_dataset *);
+
+FV_API int64_t fv_dataset_count(const fv_dataset *);
+FV_API int fv_dataset_classes(const fv_dataset *);
+FV_API int fv_dataset_shape(const fv_dataset *, int input, int64_t dims[FV_RANK]); /* rank, dims[0] = samples */
+FV_API int fv_dataset_label(const fv_dataset *, int64_t sample);                   /* or -1 */
+/* first: fraction of the samples (0..1). Views: they borrow from the whole, which must outlive them. */
+FV_API int fv_dataset_split(fv_dataset *, float fraction, bool stratified, uint64_t seed, fv_dataset **first, fv_dataset **second);
+FV_API fv_dataset *fv_dataset_take(fv_dataset *, int64_t first, int64_t count);
+/* y = (x * scale - mean[c]) / deviation[c], of input 0. Zero fields: scale 1/255 for u8 and 1 for f32, mean 0, deviation 1. */
+typedef struct fv_normalize_options { size_t struct_size; float scale, mean[4], deviation[4]; } fv_normalize_options;
+FV_API int fv_normalize_with(fv_dataset *, const fv_normalize_options *);
+/* Applied in training only. crop: pad that many zero pixels on every side and cut the old size at random. */
+typedef struct fv_augment_options { size_t struct_size; bool flip; int32_t crop; } fv_augment_options;
+FV_API int fv_augment_with(fv_dataset *, const fv_augment_options *);
+
+/* ---- Training ---------------------------------------------------------------------------------------------- */
+
+typedef struct fv_optimizer { uint32_t kind; float value[15]; } fv_optimizer;
+typedef struct fv_schedule { uint32_t kind; float value[15]; } fv_schedule;
+
+/* weight_decay is coupled (added to the gradient, as PyTorch's SGD) unless decoupled. v = momentum v + g; w -= lr v.
+ * Defaults: learning_rate 0.01 (SGD), 0.001 (Adam, AdamW), beta1 0.9, beta2 0.999, epsilon 1e-7, AdamW's decay 0.004. */
+typedef struct fv_sgd_options { size_t struct_size; float learning_rate, momentum, weight_decay; bool nesterov, decoupled; } fv_sgd_options;
+typedef struct fv_adam_options { size_t struct_size; float learning_rate, beta1, beta2, epsilon, weight_decay; } fv_adam_options;
+FV_API fv_optimizer fv_sgd_with(const fv_sgd_options *);
+FV_API fv_optimizer fv_adam_with(const fv_adam_options *);
+FV_API fv_optimizer fv_adamw_with(const fv_adam_options *);
+
+/* A schedule is a factor on the optimiser's learning rate, a function of the epoch (fractions included).
+ * warmup_epochs: linear from warmup_factor (default 0) to 1 before it begins. */
+typedef struct fv_schedule_options {
+    size_t struct_size;
+    float warmup_epochs, warmup_factor;
+    float final_factor;      /* cosine, linear, polynomial: where it ends (default 0)                                 */
+    float gamma;             /* step, multi-step, exponential, plateau: factor (default 0.1; exponential 0.95)          */
+    float step_epochs;       /* step: every so many epochs (default 1)                                                 */
+    float milestones[6];     /* multi-step: epochs, ascending                                                          */
+    float power;             /* polynomial (default 1)                                                                 */
+    float patience, min_delta, cooldown; /* plateau: epochs without the monitored figure improving (10, 1e-4, 0)        */
+    float peak_fraction, initial_factor; /* one-cycle: rises from initial_factor (0.04) to 1 in peak_fraction (0.3)     */
+} fv_schedule_options;
+FV_API fv_schedule fv_constant_schedule_with(const fv_schedule_options *);
+FV_API fv_schedule fv_step_with(const fv_schedule_options *);
+FV_API fv_schedule fv_multi_step_with(const fv_schedule_options *);
+FV_API fv_schedule fv_exponential_with(const fv_schedule_options *);
+FV_API fv_schedule fv_cosine_with(const fv_schedule_options *);
+FV_API fv_schedule fv_linear_with(const fv_schedule_options *);
+FV_API fv_schedule fv_polynomial_with(const fv_schedule_options *);
+FV_API fv_schedule fv_plateau_with(const fv_schedule_options *);
+FV_API fv_schedule fv_one_cycle_with(const fv_schedule_options *);
+FV_API float fv_schedule_factor(fv_schedule, double epoch, double epochs); /* plateau: its warm-up only */
+
+typedef enum fv_loss { FV_LOSS_AUTO, FV_CROSS_ENTROPY, FV_MEAN_SQUARED_ERROR } fv_loss; /* AUTO: by the target's type */
+/* A loss of one's own: called while recording, appends operations, returns a scalar or one value a sample. */
+typedef fv_value (*fv_loss_function)(fv_tape *, fv_value prediction, fv_value target, void *user);
+
+typedef struct fv_metrics {                  /* of one epoch; NAN where not measured */
+    int32_t epoch, epochs;                   /* epoch counts from 1                  */
+    int32_t batch, batches;
+    double loss, accuracy, val_loss, val_accuracy, learning_rate, seconds;
+} fv_metrics;
+/* Return 0 to go on, 1 to stop after saving, a negative status to fail. Any may be NULL. */
+typedef struct fv_callbacks {
+    size_t struct_size; void *user;
+    int (*train_begin)(void *user, fv_net *), (*train_end)(void *user, fv_net *);
+    int (*epoch_begin)(void *user, fv_net *, const fv_metrics *), (*epoch_end)(void *user, fv_net *, const fv_metrics *);
+    int (*batch_end)(void *user, fv_net *, const fv_metrics *);
+} fv_callbacks;
+
+typedef struct fv_fit_options {
+    size_t struct_size; fv_dataset *data, *validation;
+    int32_t epochs, batch_size;              /* 1, 32 */
+    fv_optimizer optimizer; fv_schedule schedule;
+    fv_loss loss; float label_smoothing;
+    const fv_loss *losses; const float *loss_weights; /* one an output, when there are several */
+    fv_loss_function loss_function; void *user;
+    float clip_value, clip_norm;
+    FILE *progress;                          /* a bar on a terminal, a line an epoch in a pipe      */
+    const volatile sig_atomic_t *stop;       /* set by a signal handler: saves and stops, FV_ERROR_STOPPED */
+    const char *output;                      /* folder for history.csv, curves.svg, best.h5, last.h5 */
+    const char *resume;                      /* a last.h5: goes on bit for bit                      */
+    bool restart;                            /* forget what an earlier fv_fit of this net reached    */
+    bool no_shuffle;
+    int32_t patience; float min_delta; bool restore_best; /* early stopping on val_loss, else loss; 0: none   */
+    int32_t save_steps;                      /* also write last.h5 every so many steps               */
+    const fv_callbacks *callbacks;
+    const char *arguments;                   /* JSON text kept in checkpoints beside the history      */
+    int32_t stop_after_steps;                /* 0: none; counts steps of this call                    */
+} fv_fit_options;
+FV_API int fv_fit_with(fv_net *, const fv_fit_options *);
+typedef struct fv_history { const fv_metrics *epoch; int32_t count; int32_t best; } fv_history; /* best: index of the best epoch */
+FV_API fv_history fv_net_history(const fv_net *);
+
+typedef struct fv_result { size_t struct_size; int64_t correct, correct_top_k, total; double loss, accuracy, top_k_accuracy, seconds; } fv_result;
+typedef struct fv_evaluate_options {
+    size_t struct_size; fv_dataset *data; int32_t batch_size; /* 256 */ int32_t top_k; /* 5 */
+    fv_loss loss; fv_loss_function loss_function; void *user; fv_result *result;
+} fv_evaluate_options;
+FV_API int fv_evaluate_with(fv_net *, const fv_evaluate_options *);
+
+/* Output of the net for count samples: of a data set, or of arrays (f32, or u8 as normalised by 1/255 unless raw). */
+typedef struct fv_predict_options {
+    size_t struct_size; fv_dataset *data;
+    const fv_array *inputs; int32_t input_count;   /* instead of data */
+    int64_t count;                                 /* 0: all          */
+    int32_t batch_size; float *const *outputs; int32_t output_count; size_t output_bytes; /* of each output */
+    float *output;                                 /* of a net with one output */
+} fv_predict_options;
+FV_API int fv_predict_with(fv_net *, const fv_predict_options *);
+
+/* ---- Files ------------------------------------------------------------------------------------------------- */
+
+FV_API int fv_save(fv_net *, const char *path);             /* Keras's HDF5 layout with model_config; replaces path atomically */
+FV_API fv_net *fv_load(fv_context *, const char *path);     /* .h5 or .keras, by Fovea or by Keras                              */
+FV_API int fv_load_weights(fv_net *, const char *path);     /* also .weights.h5 and weights-only .h5                            */
+FV_API fv_net *fv_model(fv_context *, const char *name);    /* a network of the literature by name: "lenet5", "vgg11_bn_cifar"  */
+FV_API const char *fv_model_name(int index);                /* of the catalogue; NULL past its end                              */
+
+/* ---- The tape ---------------------------------------------------------------------------------------------- */
+/* A flat list of operations in the order of recording. Differentiating appends ordinary operations. fv_compile fuses,
+ * plans and prepares; fv_run executes without an allocation. State (weights, statistics, optimiser) stays in the net. */
+
+FV_API fv_tape *fv_tape_new(fv_context *);
+FV_API void fv_tape_free(fv_tape *);
+FV_API fv_value fv_op_input(fv_tape *, const int64_t *shape, int rank, fv_type);
+FV_API fv_value fv_op_constant(fv_tape *, const int64_t *shape, int rank, const float *values); /* copied */
+FV_API fv_value fv_op_scalar(fv_tape *, float);
+FV_API fv_value fv_record(fv_tape *, fv_net *, fv_values inputs, fv_mode);      /* the first output */
+FV_API int fv_record_all(fv_tape *, fv_net *, fv_values inputs, fv_mode, fv_value *outputs, int capacity); /* count */
+FV_API fv_value fv_op_add(fv_tape *, fv_value, fv_value);   /* with broadcasting, as are the next three */
+FV_API fv_value fv_op_sub(fv_tape *, fv_value, fv_value);
+FV_API fv_value fv_op_mul(fv_tape *, fv_value, fv_value);
+FV_API fv_value fv_op_div(fv_tape *, fv_value, fv_value);
+FV_API fv_value fv_op_relu(fv_tape *, fv_value);
+FV_API fv_value fv_op_tanh(fv_tape *, fv_value);
+FV_API fv_value fv_op_sigmoid(fv_tape *, fv_value);
+FV_API fv_value fv_op_softmax(fv_tape *, fv_value, int axis);
+FV_API fv_value fv_op_log_softmax(fv_tape *, fv_value, int axis);
+FV_API fv_value fv_op_sum(fv_tape *, fv_value, const int *axes, int count, bool keep_dims);  /* count 0: all axes */
+FV_API fv_value fv_op_mean(fv_tape *, fv_value);                                             /* over everything   */
+FV_API fv_value fv_op_reshape(fv_tape *, fv_value, const int64_t *shape, int rank);
+FV_API fv_value fv_op_slice(fv_tape *, fv_value, const int64_t *begin, const int64_t *size); /* one pair an axis  */
+FV_API fv_value fv_op_concat(fv_tape *, fv_values, int axis);
+FV_API fv_value fv_op_dense(fv_tape *, fv_value x, fv_value kernel);                          /* x kernel'         */
+FV_API fv_value fv_op_softmax_cross_entropy(fv_tape *, fv_value logits, fv_value target, float smoothing); /* one a row */
+FV_API fv_value fv_op_mean_squared_error(fv_tape *, fv_value prediction, fv_value target);    /* one a row         */
+FV_API fv_value fv_op_regularization(fv_tape *, fv_net *);  /* the penalties of the net's layers; 0 if none */
+FV_API int fv_watch(fv_tape *, fv_value);                   /* an input that wants a gradient too, as trainable weights do */
+FV_API int fv_backward(fv_tape *, fv_value loss);           /* loss: a scalar */
+FV_API fv_value fv_gradient(fv_tape *, fv_value);           /* after fv_backward; invalid if there is none */
+FV_API fv_value fv_weight_value(fv_tape *, fv_net *, const char *layer, int index); /* a weight as a value of this tape */
+FV_API int fv_op_update(fv_tape *, fv_net *, fv_optimizer); /* one optimiser step over all trainable weights */
+FV_API int fv_keep(fv_tape *, fv_value);                    /* readable after a run */
+typedef struct fv_compile_options { size_t struct_size; bool debug; /* no fusion, no reuse, every value readable */ } fv_compile_options;
+FV_API fv_program *fv_compile(fv_tape *);
+FV_API fv_program *fv_compile_with(fv_tape *, const fv_compile_options *);
+FV_API void fv_program_free(fv_program *);
+FV_API int fv_write(fv_program *, fv_value, const void *data, size_t bytes);
+FV_API int fv_run(fv_program *);
+FV_API int fv_read(fv_program *, fv_value, void *data, size_t bytes);
+FV_API int fv_tape_print(const fv_tape *, FILE *);          /* a line an operation */
+FV_API int fv_tape_dot(const fv_tape *, FILE *);            /* Graphviz            */
+FV_API int fv_program_print(const fv_program *, FILE *);    /* after fusion and planning: offsets, algorithms */
+FV_API int fv_program_profile(fv_program *, int runs, FILE *); /* a line a step: time, FLOPs, bytes           */
+FV_API int64_t fv_program_bytes(const fv_program *);        /* of the arena: temporaries, inputs, scratch     */
+
+/* ---- Macros that make options pleasant in C ---------------------------------------------------------------- */
+
+#define FV_OPTIONS(type, name) type name = {0}; name.struct_size = sizeof(type)
+#ifndef __cplusplus
+#define FV_CALL_(type, first, ...) (&(const type){ .struct_size = sizeof(type), .first = __VA_ARGS__ })
+#define FV_SET_(type, ...) (&(const type){ .struct_size = sizeof(type), __VA_ARGS__ })
+#define FV_NODES(...) ((fv_nodes){ (const fv_node[]){ __VA_ARGS__ }, (int32_t)(sizeof((fv_node[]){ __VA_ARGS__ }) / sizeof(fv_node)) })
+#define FV_VALUES(...) ((fv_values){ (const fv_value[]){ __VA_ARGS__ }, (int32_t)(sizeof((fv_value[]){ __VA_ARGS__ }) / sizeof(fv_value)) })
+/* fv_input(net, 28, 28, 1): the shape of one sample */
+#define fv_input(net, ...) fv_input_with(net, &(const fv_input_options){ .struct_size = sizeof(fv_input_options), .shape = { __VA_ARGS__ }, \
+        .rank = (int32_t)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)) })
+#define fv_conv2d(net, ...) fv_conv2d_with(net, FV_CALL_(fv_conv2d_options, input, __VA_ARGS__))
+#define fv_dense(net, ...) fv_dense_with(net, FV_CALL_(fv_dense_options, input, __VA_ARGS__))
+#define fv_max_pool2d(net, ...) fv_max_pool2d_with(net, FV_CALL_(fv_pool2d_options, input, __VA_ARGS__))
+#define fv_avg_pool2d(net, ...) fv_avg_pool2d_with(net, FV_CALL_(fv_pool2d_options, input, __VA_ARGS__))
+#define fv_global_avg_pool(net, ...) fv_global_avg_pool_with(net, FV_CALL_(fv_global_pool_options, input, __VA_ARGS__))
+#define fv_global_max_pool(net, ...) fv_global_max_pool_with(net, FV_CALL_(fv_global_pool_options, input, __VA_ARGS__))
+#define fv_batch_norm(net, ...) fv_batch_norm_with(net, FV_CALL_(fv_batch_norm_options, input, __VA_ARGS__))
+#define fv_lrn(net, ...) fv_lrn_with(net, FV_CALL_(fv_lrn_options, input, __VA_ARGS__))
+#define fv_dropout(net, ...) fv_dropout_with(net, FV_CALL_(fv_dropout_options, input, __VA_ARGS__))
+#define fv_activate(net, ...) fv_activation_with(net, FV_CALL_(fv_activation_options, input, __VA_ARGS__))
+#define fv_flatten(net, ...) fv_flatten_with(net, FV_CALL_(fv_flatten_options, input, __VA_ARGS__))
+#define fv_reshape(net, ...) fv_reshape_with(net, FV_CALL_(fv_reshape_options, input, __VA_ARGS__))
+#define fv_zero_padding(net, ...) fv_zero_padding_with(net, FV_CALL_(fv_zero_padding_options, input, __VA_ARGS__))
+#define fv_concat(net, ...) fv_concat_with(net, FV_CALL_(fv_concat_options, inputs, __VA_ARGS__))
+#define fv_add(net, ...) fv_add_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))
+#define fv_subtract(net, ...) fv_subtract_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))
+#define fv_multiply(net, ...) fv_multiply_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))
+#define fv_fit(net, ...) fv_fit_with(net, FV_CALL_(fv_fit_options, data, __VA_ARGS__))
+#define fv_evaluate(net, ...) fv_evaluate_with(net, FV_CALL_(fv_evaluate_options, data, __VA_ARGS__))
+#define fv_predict(net, ...) fv_predict_with(net, FV_CALL_(fv_predict_options, data, __VA_ARGS__))
+#define fv_normalize(dataset, ...) fv_normalize_with(dataset, FV_SET_(fv_normalize_options, __VA_ARGS__))
+#define fv_augment(dataset, ...) fv_augment_with(dataset, FV_SET_(fv_augment_options, __VA_ARGS__))
+#define fv_sgd(...) fv_sgd_with(FV_SET_(fv_sgd_options, __VA_ARGS__))
+#define fv_adam(...) fv_adam_with(FV_SET_(fv_adam_options, __VA_ARGS__))
+#define fv_adamw(...) fv_adamw_with(FV_SET_(fv_adam_options, __VA_ARGS__))
+#define fv_constant_schedule(...) fv_constant_schedule_with(FV_SET_(fv_schedule_options, __VA_ARGS__))
+#define fv_step(...) fv_step_with(FV_SET_(fv_schedule_options, __VA_ARGS__))
+#define fv_multi_step(...) fv_multi_step_with(FV_SET_(fv_schedule_options, __VA_ARGS__))
+#define fv_exponential(...) fv_exponential_with(FV_SET_(fv_schedule_options, __VA_ARGS__))
+#define fv_cosine(...) fv_cosine_with(FV_SET_(fv_schedule_options, __VA_ARGS__))
+#define fv_linear(...) fv_linear_with(FV_SET_(fv_schedule_options, __VA_ARGS__))
+#define fv_polynomial(...) fv_polynomial_with(FV_SET_(fv_schedule_options, __VA_ARGS__))
+#define fv_plateau(...) fv_plateau_with(FV_SET_(fv_schedule_options, __VA_ARGS__))
+#define fv_one_cycle(...) fv_one_cycle_with(FV_SET_(fv_schedule_options, __VA_ARGS__))
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif

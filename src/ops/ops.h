@@ -1,0 +1,137 @@
+/* ops.h - operations as data: the enum made from ops.def, their attributes, and what each means (fv_op_desc).
+ * Backends include this for the attributes; only src/ops, the tape and the program use the descriptions. */
+#ifndef FV_OPS_H
+#define FV_OPS_H
+#include "fovea.h"
+
+enum { FV_FUSED = 1, FV_ALIAS = 2, FV_SAME_SHAPE = 4, FV_WRITES = 8 };
+
+typedef enum fv_op {
+    FV_OP_NONE,
+#define FV_OP(name, least, most, outputs, flags) FV_OP_##name,
+#include "ops.def"
+#undef FV_OP
+    FV_OP_COUNT
+} fv_op;
+
+/* ---- Attributes: plain data, hashed and compared as bytes (so: always start from zeroed memory) ------------------ */
+typedef struct fv_conv_attributes {   /* conv2d and its gradients, conv2d_bias_activation */
+    int32_t stride[2], dilation[2];   /* y, x */
+    int32_t pad[4];                   /* top, bottom, left, right; may exceed the kernel */
+    int32_t groups;
+    int32_t flip;                     /* true convolution: kernel read from its end */
+    int32_t activation;               /* fv_activation, fused form only */
+    int32_t reserved;
+    int64_t shape[4];                 /* gradients: shape of the result (x or w) */
+} fv_conv_attributes;
+typedef struct fv_dense_attributes { int32_t activation; } fv_dense_attributes;
+typedef struct fv_pool_attributes {
+    int32_t kernel[2], stride[2], pad[4];
+    int32_t ceil_mode, exclude_padding;
+    int64_t shape[4];                 /* gradients: shape of x */
+} fv_pool_attributes;
+typedef struct fv_norm_attributes { float epsilon, momentum; int32_t activation; } fv_norm_attributes; /* momentum: part kept */
+typedef struct fv_lrn_attributes { int32_t size; float alpha, beta, k; } fv_lrn_attributes;
+typedef struct fv_axis_attributes { int32_t axis; } fv_axis_attributes;                        /* softmax, concat; >= 0 */
+typedef struct fv_affine_attributes { float a, b; } fv_affine_attributes;
+typedef struct fv_cast_attributes { int32_t type; } fv_cast_attributes;
+typedef struct fv_shape_attributes { int32_t rank; int64_t dim[FV_RANK]; } fv_shape_attributes;   /* reshape, broadcast */
+typedef struct fv_slice_attributes { int64_t begin[FV_RANK], size[FV_RANK]; } fv_slice_attributes;
+typedef struct fv_pad_attributes { int64_t before[FV_RANK], after[FV_RANK]; } fv_pad_attributes;   /* zeros */
+typedef struct fv_reduce_attributes { uint32_t axes; /* bit i: axis i */ int32_t keep_dims; } fv_reduce_attributes;
+typedef struct fv_loss_attributes { float smoothing; } fv_loss_attributes;
+typedef struct fv_top_k_attributes { int32_t k; } fv_top_k_attributes;
+/* Optimisers: value[] as fv_optimizer has it (order: enum below). clip_* 0: none. */
+typedef struct fv_update_attributes { uint32_t kind; float value[15]; float clip_value, clip_norm; } fv_update_attributes;
+typedef struct fv_random_attributes { float rate; uint32_t stream; int32_t crop; } fv_random_attributes; /* dropout, flip, pad_crop */
+typedef struct fv_batch_attributes { int64_t size, rows; } fv_batch_attributes;                /* batch_samples: size of a full batch, rows of this one */
+typedef struct fv_advance_attributes { int32_t batch_only; } fv_advance_attributes;
+typedef struct fv_normalize_attributes { float scale, mean[4], deviation[4]; } fv_normalize_attributes; /* channel c uses entry min(c, 3) */
+
+typedef union fv_attributes {
+    fv_conv_attributes conv;
+    fv_dense_attributes dense;
+    fv_pool_attributes pool;
+    fv_norm_attributes norm;
+    fv_lrn_attributes lrn;
+    fv_axis_attributes axis;
+    fv_affine_attributes affine;
+    fv_cast_attributes cast;
+    fv_shape_attributes shape;
+    fv_slice_attributes slice;
+    fv_pad_attributes pad;
+    fv_reduce_attributes reduce;
+    fv_loss_attributes loss;
+    fv_top_k_attributes top_k;
+    fv_update_attributes update;
+    fv_random_attributes random;
+    fv_batch_attributes batch;
+    fv_advance_attributes advance;
+    fv_normalize_attributes normalize;
+} fv_attributes;
+
+/* What fv_optimizer.value holds. Kinds are saved in files: never renumber. */
+enum { FV_OPTIMIZER_SGD = 1, FV_OPTIMIZER_ADAM = 2, FV_OPTIMIZER_ADAMW = 3 };
+enum { FV_RATE = 0, FV_DECAY = 1, FV_DECOUPLED = 2, FV_MOMENTUM = 3, FV_NESTEROV = 4, FV_BETA1 = 3, FV_BETA2 = 4, FV_EPSILON = 5 };
+
+/* ---- Meaning --------------------------------------------------------------------------------------------------- */
+struct fv_tape;
+struct fv_shape;
+typedef struct fv_cost { double flops, bytes; double macs; } fv_cost; /* macs: conv and dense only, as torchvision counts */
+
+/* What infer sees and fills. Inputs of rank -1 are absent. */
+typedef struct fv_signature {
+    fv_context *context;
+    const char *layer;                 /* for messages; may be NULL */
+    fv_op op;
+    fv_attributes *attributes;         /* infer may complete them (axis -1 to the last, ...) */
+    int32_t input_count;
+    const struct fv_shape *const *input; /* [input_count]; NULL: absent */
+    const fv_type *input_type;
+    struct fv_shape *output;           /* to fill: [outputs of the operation] */
+    fv_type *output_type;              /* preset to FV_F32 */
+} fv_signature;
+
+/* One member of an attribute struct, so that attributes can be copied, hashed and printed without knowing the operation. */
+typedef enum fv_field_kind { FV_FIELD_I32, FV_FIELD_U32, FV_FIELD_I64, FV_FIELD_F32, FV_FIELD_ACTIVATION, FV_FIELD_TYPE, FV_FIELD_AXES } fv_field_kind;
+typedef struct fv_field { const char *name; uint16_t offset; uint8_t kind, count; int32_t usual; /* not printed when it is this */ } fv_field;
+typedef struct fv_attribute_layout { const fv_field *field; int32_t count; } fv_attribute_layout;
+
+typedef struct fv_op_desc {
+    const char *name;
+    int8_t least, most, outputs;       /* from ops.def */
+    uint8_t flags;
+    const fv_attribute_layout *layout; /* of the member of fv_attributes that the operation uses */
+    uint32_t optional;                 /* bit i: input i may be absent */
+    /* Validates and gives shapes and types of the outputs; says why not in one sentence (fv_op_fail). */
+    int (*infer)(fv_signature *);
+    /* Appends the gradients: output_gradient[o] (id 0: none) -> input_gradient[i], to be written only where wanted[i].
+       NULL: not differentiable (its inputs get none). */
+    int (*gradient)(struct fv_tape *, int32_t operation, const fv_value *output_gradient, const bool *wanted, fv_value *input_gradient);
+    /* NULL: bytes of all operands, one FLOP an output element. */
+    void (*cost)(const fv_signature *, fv_cost *);
+    /* Fused operations only: appends what it stands for to a tape and gives the values that replace its outputs. */
+    int (*expand)(struct fv_tape *, const fv_attributes *, const fv_value *input, int32_t input_count, fv_value *output);
+    uint32_t may_share;                /* bit i: output 0 may lie where input i lay, if that dies here */
+    int8_t writes[3];                  /* with FV_WRITES: input that output o overwrites, plus one; 0: an ordinary output */
+} fv_op_desc;
+
+extern const fv_op_desc *const fv_op_table[FV_OP_COUNT]; /* src/ops/table.c, from ops.def; name: fv_op_desc_<name> */
+const char *fv_op_name(fv_op);
+uint32_t fv_op_checksum(void);         /* of ops.def: names, arities, flags, sizeof fv_attributes */
+/* infer behind one door: checks arity and presence of the inputs first, and that no output is empty. */
+int fv_op_infer(fv_signature *);
+/* cost of an operation whose outputs are inferred; the default where it has no cost function. */
+void fv_op_cost(const fv_signature *, fv_cost *);
+/* Copies the declared members into zeroed memory, so that attributes may be compared as bytes. from NULL: all zero. */
+void fv_op_attributes_copy(fv_op, fv_attributes *to, const fv_attributes *from);
+/* "stride 2 pad 1,0,1,0": members that are not as usual; "" if there are none. Returns buffer. */
+const char *fv_op_attributes_text(fv_op, const fv_attributes *, char *buffer, size_t bytes);
+/* Records "conv2d c3: ..." : the operation, the layer, then the sentence. Returns FV_ERROR_SHAPE or the status given. */
+int fv_op_fail(fv_signature *, fv_status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Output length of a sliding window: floor or ceil((in + before + after - extent) / stride) + 1; <= 0 when it does not fit. */
+int64_t fv_window_count(int64_t in, int64_t before, int64_t after, int64_t kernel, int64_t dilation, int64_t stride, bool ceil_mode);
+/* FV_SAME, FV_FULL, FV_VALID or pixels to {before, after} of one axis. Keras's rule: SAME puts the odd pixel after. */
+void fv_window_padding(int32_t padding, int64_t in, int64_t kernel, int64_t dilation, int64_t stride, int32_t out[2]);
+#endif

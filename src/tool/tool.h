@@ -1,0 +1,22 @@
+/* tool.h - the `fovea` command: a table of subcommands in main.c, a file for each. Written on the public header alone. */
+#ifndef TOOL_H
+#define TOOL_H
+#include <argp.h>
+#include <fovea.h>
+
+/* Every subcommand: argv[0] is "fovea NAME"; the result is the exit code (0, 1 failure, 2 usage). */
+int tool_evaluate(int argc, char **argv);
+int tool_summary(int argc, char **argv);
+int tool_devices(int argc, char **argv);
+
+/* The block that subcommands share, as a child parser: --device, --threads, --json, --quiet. */
+typedef struct tool_options { const char *device; int threads; bool json, quiet; } tool_options;
+extern const struct argp tool_argp;
+fv_context *tool_open(const tool_options *, const char *name);
+int tool_close(fv_context *, const char *name);
+/* A network: a file (.h5, .keras) or a name of the catalogue. */
+fv_net *tool_net(fv_context *, const char *file_or_name);
+/* A positive whole or real number of an option, or argp_error. */
+long tool_whole(struct argp_state *, const char *option, const char *text);
+double tool_real(struct argp_state *, const char *option, const char *text);
+#endif
