@@ -78,7 +78,7 @@ void fv_bytes_text(double bytes, char buffer[32]);  /* "1.2 GB" */
 
 /* ---- Backends ------------------------------------------------------------------------------------------------------ */
 /* Opens "cpu", "reference", "cuda:0" or "auto" into the context: built-in table first, then plugins libfovea-NAME.so found in
- * FOVEA_BACKEND_PATH, the library's own folder, LIBDIR/fovea. */
+ * FOVEA_BACKEND_PATH, the library's own folder, and fovea/ below it. */
 int fv_backend_open(fv_context *, const char *device);
 void fv_backend_close(fv_context *);
 /* A plugin (plugin.c): its backend and the handle to unload it with. NULL: why is a sentence without its full stop, and found

@@ -1,5 +1,6 @@
 /* plugin.c - backends in libraries of their own, libfovea-NAME.so with one symbol: const fv_backend *fovea_backend(void).
- * Searched in the folders of FOVEA_BACKEND_PATH, then beside this library, then LIBDIR/fovea; never in the current folder.
+ * Searched in the folders of FOVEA_BACKEND_PATH, then beside this library, then in the folder fovea beside
+ * it (so an installation may be moved); never in the current folder.
  * The first file of that name is taken; if it cannot be used, the reason is kept and no other file is tried instead. */
 #define _GNU_SOURCE
 #include "core/core.h"
@@ -8,10 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#ifndef FV_LIBDIR
-#define FV_LIBDIR "/usr/local/lib"
-#endif
 
 enum { FOLDERS = 16, PATH_BYTES = 1024 };
 typedef struct folders { char path[FOLDERS][PATH_BYTES]; int count; } folders;
@@ -34,10 +31,12 @@ static void search_path(folders *list) {
     static const char anchor; /* an address within this library */
     if (dladdr(&anchor, &info) && info.dli_fname) {
         char *file = strchr(info.dli_fname, '/') ? realpath(info.dli_fname, NULL) : NULL;
-        if (file) add_folder(list, file, (size_t)(strrchr(file, '/') - file));
+        char below[PATH_BYTES];
+        size_t length = file ? (size_t)(strrchr(file, '/') - file) : 0;
+        if (file) add_folder(list, file, length);
+        if (file && snprintf(below, sizeof below, "%.*s/fovea", (int)length, file) < (int)sizeof below) add_folder(list, below, strlen(below));
         free(file);
     }
-    add_folder(list, FV_LIBDIR "/fovea", strlen(FV_LIBDIR "/fovea"));
 }
 
 bool fv_plugin_name_valid(const char *name) {

@@ -81,8 +81,8 @@ static int open_named(fv_context *context, const char *text) {
     if (count <= 0) {
         fv_fail(context, FV_ERROR_DEVICE, "device '%s' cannot be used: %s", text, why);
     } else if (name.index >= count) {
-        fv_fail(context, FV_ERROR_DEVICE, count == 1 ? "device '%s': there is only one, '%s'" : "device '%s': there are %3$d, "
-                "'%2$s' is the first", text, name.stem, count);
+        fv_fail(context, FV_ERROR_DEVICE, "device '%s': %s has %d device%s, counted from 0", text, name.stem, count,
+                count == 1 ? "" : "s");
     } else {
         return open_device(context, backend, plugin, name.index);
     }

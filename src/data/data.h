@@ -1,6 +1,6 @@
 /* data.h - data sets: samples in memory (owned, borrowed or memory-mapped) or behind a callback, and views of them.
  *   dataset.c  making, settings, fetching    view.c  takes and splits    device.c  copies on the device
- *   idx.c cifar.c digits.c  sources    search.c  where files are looked for
+ *   idx.c cifar.c digits.c  sources    search.c  where files are looked for    file.c  whole files, gzip or plain
  * Normalisation and augmentation are settings: fit and evaluate record them as operations. */
 #ifndef FV_DATA_H
 #define FV_DATA_H
@@ -43,6 +43,11 @@ size_t fv_dataset_array_bytes(const fv_dataset_array *); /* of one sample */
 /* The file DIR/name, DIR/mnist/name, ... with and without .gz; NULL and an error that names what was searched. folder NULL:
  * FOVEA_DATA, then the cache folder. subfolders ends with NULL; the folder itself comes first. The caller's, by fv_free. */
 char *fv_data_find(fv_context *, const char *folder, const char *const *subfolders, const char *name);
+
+enum { FV_UNPACKED_LIMIT = 0x7fffffff }; /* bytes that a packed file of data may grow to: 2 GiB */
+/* Reads a whole file, gzip or plain. The limit is in bytes after unpacking; one sentence says what is wrong. The result is the
+ * caller's, by fv_free, and never NULL without an error; a zero byte follows it, so that text may be used as a string. */
+void *fv_file_read(fv_context *, const char *path, size_t limit, size_t *bytes);
 
 /* Pieces for sources: an empty data set, its arrays, the final check. A failing piece leaves the set to be freed. */
 fv_dataset *fv_dataset_new(fv_context *);

@@ -7,8 +7,7 @@
 
 /* ---- Making -------------------------------------------------------------------------------------------------------- */
 
-static void release(void *object)
-{
+static void release(void *object) {
     fv_dataset *set = object;
     for (int i = 0; i < FV_DATASET_ARRAYS; i++) {
         if (set->input[i].device_bytes)
@@ -28,8 +27,7 @@ static void release(void *object)
     fv_free(set);
 }
 
-fv_dataset *fv_dataset_new(fv_context *context)
-{
+fv_dataset *fv_dataset_new(fv_context *context) {
     if (!fv_ok(context))
         return NULL;
     fv_dataset *set = fv_alloc(context, 1, sizeof *set, "data set");
@@ -38,14 +36,12 @@ fv_dataset *fv_dataset_new(fv_context *context)
     return set;
 }
 
-void fv_dataset_free(fv_dataset *set)
-{
+void fv_dataset_free(fv_dataset *set) {
     if (set)
         fv_object_free(set);
 }
 
-void fv_dataset_own(fv_dataset *set, void *memory)
-{
+void fv_dataset_own(fv_dataset *set, void *memory) {
     for (size_t i = 0; i < sizeof set->owned / sizeof *set->owned; i++)
         if (!set->owned[i]) {
             set->owned[i] = memory;
@@ -53,8 +49,7 @@ void fv_dataset_own(fv_dataset *set, void *memory)
         }
 }
 
-void fv_dataset_own_map(fv_dataset *set, void *address, size_t bytes)
-{
+void fv_dataset_own_map(fv_dataset *set, void *address, size_t bytes) {
     for (size_t i = 0; i < sizeof set->mapped / sizeof *set->mapped; i++)
         if (!set->mapped[i]) {
             set->mapped[i] = address;
@@ -63,8 +58,7 @@ void fv_dataset_own_map(fv_dataset *set, void *address, size_t bytes)
         }
 }
 
-int fv_dataset_add(fv_dataset *set, bool target, fv_type type, const fv_shape *shape, const void *data)
-{
+int fv_dataset_add(fv_dataset *set, bool target, fv_type type, const fv_shape *shape, const void *data) {
     int32_t *count = target ? &set->target_count : &set->input_count;
     if (*count == FV_DATASET_ARRAYS)
         return fv_fail(set->object.context, FV_ERROR_ARGUMENT, "data set: more than %d %s", FV_DATASET_ARRAYS,
@@ -74,8 +68,7 @@ int fv_dataset_add(fv_dataset *set, bool target, fv_type type, const fv_shape *s
     return FV_OK;
 }
 
-static int copy_class_names(fv_dataset *set, const char *const *names)
-{
+static int copy_class_names(fv_dataset *set, const char *const *names) {
     fv_context *context = set->object.context;
     set->class_name = fv_alloc(context, (size_t)set->classes, sizeof *set->class_name, "class names");
     for (int32_t i = 0; set->class_name && i < set->classes; i++)
@@ -84,13 +77,11 @@ static int copy_class_names(fv_dataset *set, const char *const *names)
     return context->status;
 }
 
-bool fv_dataset_has_labels(const fv_dataset *set)
-{
+bool fv_dataset_has_labels(const fv_dataset *set) {
     return set->target_count > 0 && set->target[0].type == FV_I32 && set->target[0].shape.rank == 1;
 }
 
-int fv_dataset_check_label(const fv_dataset *set, int64_t sample, int32_t label)
-{
+int fv_dataset_check_label(const fv_dataset *set, int64_t sample, int32_t label) {
     if (label < 0)
         return fv_fail(set->object.context, FV_ERROR_ARGUMENT, "data set: sample %lld has the negative label %d",
                        (long long)sample, (int)label);
@@ -100,8 +91,7 @@ int fv_dataset_check_label(const fv_dataset *set, int64_t sample, int32_t label)
     return FV_OK;
 }
 
-static int check_labels(fv_dataset *set)
-{
+static int check_labels(fv_dataset *set) {
     const int32_t *label = set->target[0].data;
     int32_t highest = -1;
     for (int64_t i = 0; i < set->count; i++) {
@@ -117,8 +107,7 @@ static int check_labels(fv_dataset *set)
     return FV_OK;
 }
 
-static int check(fv_dataset *set, int32_t classes, const char *const *class_names)
-{
+static int check(fv_dataset *set, int32_t classes, const char *const *class_names) {
     fv_context *context = set->object.context;
     if (!set->input_count)
         return fv_fail(context, FV_ERROR_ARGUMENT, "data set: no input");
@@ -143,15 +132,13 @@ static int check(fv_dataset *set, int32_t classes, const char *const *class_name
 }
 
 /* Pixels of u8 are taken to 0..1 unless the user says otherwise; numbers that are f32 already stay as they are. */
-static void normalize_by_default(fv_dataset *set)
-{
+static void normalize_by_default(fv_dataset *set) {
     set->normalized = set->input[0].type == FV_U8;
     set->normalize = (fv_normalize_options){ .struct_size = sizeof set->normalize,
         .scale = set->normalized ? 1.0f / 255 : 1, .deviation = { 1, 1, 1, 1 } };
 }
 
-fv_dataset *fv_dataset_finish(fv_dataset *set, int32_t classes, const char *const *class_names)
-{
+fv_dataset *fv_dataset_finish(fv_dataset *set, int32_t classes, const char *const *class_names) {
     if (!set)
         return NULL;
     if (check(set, classes, class_names)) {
@@ -164,22 +151,8 @@ fv_dataset *fv_dataset_finish(fv_dataset *set, int32_t classes, const char *cons
 
 /* ---- From arrays and from a callback --------------------------------------------------------------------------------- */
 
-/* Options of an older program are shorter: what they lack is zero, the default. */
-static int copy_options(fv_context *context, const char *what, void *to, size_t bytes, const void *from)
-{
-    size_t given = 0;
-    if (from)
-        memcpy(&given, from, sizeof given);
-    if (given < sizeof given)
-        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the options are missing or their struct_size is not set", what);
-    memset(to, 0, bytes);
-    memcpy(to, from, given < bytes ? given : bytes);
-    return FV_OK;
-}
-
 /* An array of the user's. samples < 0: dims has the sample axis and data the samples; else they come from a callback. */
-static int add_array(fv_dataset *set, bool target, int number, const fv_array *array, int64_t samples, bool borrow)
-{
+static int add_array(fv_dataset *set, bool target, int number, const fv_array *array, int64_t samples, bool borrow) {
     fv_context *context = set->object.context;
     bool callback = samples >= 0;
     char what[64];
@@ -194,6 +167,9 @@ static int add_array(fv_dataset *set, bool target, int number, const fv_array *a
         return fv_fail(context, FV_ERROR_SHAPE, "%s has %d axes; it needs 1 to %d, that of the samples included", what, rank,
                        FV_RANK);
     memcpy(dims + callback, array->dims, (size_t)array->rank * sizeof *dims);
+    for (int i = 0; i < rank; i++)
+        if (dims[i] < 1)
+            return fv_fail(context, FV_ERROR_SHAPE, "%s: axis %d has size %lld", what, i, (long long)dims[i]);
     fv_shape shape;
     if (fv_shape_make(context, what, rank, dims, &shape))
         return context->status;
@@ -214,8 +190,7 @@ static int add_array(fv_dataset *set, bool target, int number, const fv_array *a
     return fv_dataset_add(set, target, array->type, &shape, data);
 }
 
-static int add_arrays(fv_dataset *set, bool target, const fv_array *arrays, int32_t count, int64_t samples, bool borrow)
-{
+static int add_arrays(fv_dataset *set, bool target, const fv_array *arrays, int32_t count, int64_t samples, bool borrow) {
     const char *what = target ? "target" : "input";
     if (count < 0 || count > FV_DATASET_ARRAYS || (count > 0 && !arrays))
         return fv_fail(set->object.context, FV_ERROR_ARGUMENT, "data set: %d %ss, of which 0 to %d are possible%s", (int)count,
@@ -226,10 +201,9 @@ static int add_arrays(fv_dataset *set, bool target, const fv_array *arrays, int3
     return FV_OK;
 }
 
-fv_dataset *fv_dataset_from_memory(fv_context *context, const fv_memory_options *given)
-{
+fv_dataset *fv_dataset_from_memory(fv_context *context, const fv_memory_options *given) {
     fv_memory_options options;
-    if (!fv_ok(context) || copy_options(context, "fv_dataset_from_memory", &options, sizeof options, given))
+    if (!fv_ok(context) || fv_options_read(context, "fv_dataset_from_memory", &options, sizeof options, given))
         return NULL;
     fv_dataset *set = fv_dataset_new(context);
     if (!set)
@@ -242,10 +216,9 @@ fv_dataset *fv_dataset_from_memory(fv_context *context, const fv_memory_options 
     return fv_dataset_finish(set, options.classes, options.class_names);
 }
 
-fv_dataset *fv_dataset_from_callback(fv_context *context, const fv_callback_options *given)
-{
+fv_dataset *fv_dataset_from_callback(fv_context *context, const fv_callback_options *given) {
     fv_callback_options options;
-    if (!fv_ok(context) || copy_options(context, "fv_dataset_from_callback", &options, sizeof options, given))
+    if (!fv_ok(context) || fv_options_read(context, "fv_dataset_from_callback", &options, sizeof options, given))
         return NULL;
     if (!options.fetch || options.samples < 1) {
         fv_fail(context, FV_ERROR_ARGUMENT, "fv_dataset_from_callback: %s", options.fetch ? "no samples" : "no callback");
@@ -266,23 +239,19 @@ fv_dataset *fv_dataset_from_callback(fv_context *context, const fv_callback_opti
 
 /* ---- What it holds ----------------------------------------------------------------------------------------------------- */
 
-fv_dataset *fv_dataset_source(fv_dataset *set)
-{
+fv_dataset *fv_dataset_source(fv_dataset *set) {
     return set && set->whole ? set->whole : set;
 }
 
-int64_t fv_dataset_count(const fv_dataset *set)
-{
+int64_t fv_dataset_count(const fv_dataset *set) {
     return set ? set->count : 0;
 }
 
-int fv_dataset_classes(const fv_dataset *set)
-{
+int fv_dataset_classes(const fv_dataset *set) {
     return set ? set->classes : 0;
 }
 
-int fv_dataset_shape(const fv_dataset *set, int input, int64_t dims[FV_RANK])
-{
+int fv_dataset_shape(const fv_dataset *set, int input, int64_t dims[FV_RANK]) {
     if (!set || !dims)
         return FV_ERROR_ARGUMENT;
     if (input < 0 || input >= set->input_count)
@@ -294,8 +263,7 @@ int fv_dataset_shape(const fv_dataset *set, int input, int64_t dims[FV_RANK])
     return shape->rank;
 }
 
-size_t fv_dataset_array_bytes(const fv_dataset_array *array)
-{
+size_t fv_dataset_array_bytes(const fv_dataset_array *array) {
     int64_t elements = 1;
     for (int i = 1; i < array->shape.rank; i++)
         elements *= array->shape.dim[i];
@@ -304,13 +272,12 @@ size_t fv_dataset_array_bytes(const fv_dataset_array *array)
 
 /* ---- Settings ------------------------------------------------------------------------------------------------------------ */
 
-int fv_normalize_with(fv_dataset *set, const fv_normalize_options *given)
-{
+int fv_normalize_with(fv_dataset *set, const fv_normalize_options *given) {
     if (!set || !fv_ok(set->object.context))
         return set ? set->object.context->status : FV_ERROR_ARGUMENT;
     fv_context *context = set->object.context;
     fv_normalize_options options;
-    if (copy_options(context, "fv_normalize", &options, sizeof options, given))
+    if (fv_options_read(context, "fv_normalize", &options, sizeof options, given))
         return context->status;
     if (set->input[0].type != FV_U8 && set->input[0].type != FV_F32)
         return fv_fail(context, FV_ERROR_ARGUMENT, "fv_normalize: input 0 is of type %s; only u8 and f32 can be normalised",
@@ -332,13 +299,12 @@ int fv_normalize_with(fv_dataset *set, const fv_normalize_options *given)
     return FV_OK;
 }
 
-int fv_augment_with(fv_dataset *set, const fv_augment_options *given)
-{
+int fv_augment_with(fv_dataset *set, const fv_augment_options *given) {
     if (!set || !fv_ok(set->object.context))
         return set ? set->object.context->status : FV_ERROR_ARGUMENT;
     fv_context *context = set->object.context;
     fv_augment_options options;
-    if (copy_options(context, "fv_augment", &options, sizeof options, given))
+    if (fv_options_read(context, "fv_augment", &options, sizeof options, given))
         return context->status;
     const fv_shape *shape = &set->input[0].shape;
     char text[96];
@@ -355,15 +321,13 @@ int fv_augment_with(fv_dataset *set, const fv_augment_options *given)
 
 /* ---- Fetching ------------------------------------------------------------------------------------------------------------ */
 
-static void copy_samples(const fv_dataset_array *array, const int64_t *samples, int count, void *to)
-{
+static void copy_samples(const fv_dataset_array *array, const int64_t *samples, int count, void *to) {
     size_t bytes = fv_dataset_array_bytes(array);
     for (int i = 0; to && i < count; i++)
         memcpy((char *)to + (size_t)i * bytes, (const char *)array->data + (size_t)samples[i] * bytes, bytes);
 }
 
-static int call_fetch(fv_dataset *set, const int64_t *samples, int count, void *const *inputs, void *const *targets)
-{
+static int call_fetch(fv_dataset *set, const int64_t *samples, int count, void *const *inputs, void *const *targets) {
     fv_context *context = set->object.context;
     int status = set->fetch(set->user, samples, count, inputs, targets);
     if (!fv_ok(context)) /* the callback used the context and said more than its status can */
@@ -380,8 +344,7 @@ static int call_fetch(fv_dataset *set, const int64_t *samples, int count, void *
     return FV_OK;
 }
 
-int fv_dataset_fetch(fv_dataset *set, const int64_t *samples, int count, void *const *inputs, void *const *targets)
-{
+int fv_dataset_fetch(fv_dataset *set, const int64_t *samples, int count, void *const *inputs, void *const *targets) {
     if (!set)
         return FV_ERROR_ARGUMENT;
     set = fv_dataset_source(set);

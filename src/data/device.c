@@ -1,36 +1,30 @@
 /* device.c - copies of a data set on the context's device. Data that fits stays there for the whole training, as it is (u8
  * stays u8); where the device is the host itself nothing is copied at all. */
 #include "data/data.h"
-#include <string.h>
 
-enum { CONVERTED = 1 << 16 }; /* elements turned into double at a time */
+enum { CONVERTED = 1 << 15 }; /* elements turned into double at a time */
 
-static bool lies_on_host(const fv_context *context)
-{
+static bool lies_on_host(const fv_context *context) {
     return context->backend == &fv_backend_cpu || context->backend == &fv_backend_reference ||
            context->backend == &fv_backend_reference64;
 }
 
-static size_t element_bytes(const fv_context *context, fv_type type)
-{
+static size_t element_bytes(const fv_context *context, fv_type type) {
     return type == FV_F32 ? context->backend->real_bytes : fv_type_bytes(type);
 }
 
-static size_t device_bytes(const fv_context *context, const fv_dataset_array *array)
-{
+static size_t device_bytes(const fv_context *context, const fv_dataset_array *array) {
     return (size_t)fv_shape_elements(&array->shape) * element_bytes(context, array->type);
 }
 
 /* The kernels may read the host's array in place: nothing to convert, and aligned as its type asks. */
-static bool readable_in_place(const fv_context *context, const fv_dataset_array *array)
-{
+static bool readable_in_place(const fv_context *context, const fv_dataset_array *array) {
     size_t bytes = fv_type_bytes(array->type);
     return lies_on_host(context) && element_bytes(context, array->type) == bytes && (uintptr_t)array->data % bytes == 0;
 }
 
 /* Data may take half of what is free: the other half is for the programs that work on it. */
-static bool fits(const fv_context *context, size_t bytes)
-{
+static bool fits(const fv_context *context, size_t bytes) {
     size_t room = SIZE_MAX, available = 0, total = 0;
     if (context->memory_limit)
         room = context->memory_limit > context->memory_used ? context->memory_limit - context->memory_used : 0;
@@ -42,23 +36,29 @@ static bool fits(const fv_context *context, size_t bytes)
     return bytes <= room / 2;
 }
 
-static int upload_as_double(fv_context *context, double *to, const float *from, int64_t elements)
-{
+/* Waits for every copy: the staging memory is used again, and a borrowed array may go when the user likes. */
+static int send(fv_context *context, void *to, const void *from, size_t bytes) {
+    const fv_backend *backend = context->backend;
+    int status = backend->upload(context->device, to, from, bytes);
+    if (!status)
+        status = backend->sync(context->device);
+    return status ? fv_fail(context, status < 0 ? (fv_status)status : FV_ERROR_DEVICE, "data set: copying to the device failed") : FV_OK;
+}
+
+static int send_as_double(fv_context *context, double *to, const float *from, int64_t elements) {
     double *staging = fv_alloc(context, CONVERTED, sizeof *staging, "conversion of a data set");
-    for (int64_t done = 0; staging && fv_ok(context) && done < elements; done += CONVERTED) {
+    int status = staging ? FV_OK : FV_ERROR_MEMORY;
+    for (int64_t done = 0; !status && done < elements; done += CONVERTED) {
         int64_t part = elements - done < CONVERTED ? elements - done : CONVERTED;
         for (int64_t i = 0; i < part; i++)
             staging[i] = (double)from[done + i];
-        if (context->backend->upload(context->device, to + done, staging, (size_t)part * sizeof *staging) ||
-            context->backend->sync(context->device)) /* the staging memory is used again */
-            fv_fail(context, FV_ERROR_DEVICE, "data set: copying to the device failed");
+        status = send(context, to + done, staging, (size_t)part * sizeof *staging);
     }
     fv_free(staging);
-    return context->status;
+    return status;
 }
 
-static int upload(fv_context *context, fv_dataset_array *array)
-{
+static int upload(fv_context *context, fv_dataset_array *array) {
     if (readable_in_place(context, array)) {
         array->device = (void *)array->data; /* device_bytes stays 0: not ours to free; inputs are never written */
         return FV_OK;
@@ -69,23 +69,19 @@ static int upload(fv_context *context, fv_dataset_array *array)
         return context->status;
     array->device = device;
     array->device_bytes = bytes;
-    if (element_bytes(context, array->type) != fv_type_bytes(array->type))
-        return upload_as_double(context, device, array->data, fv_shape_elements(&array->shape));
-    if (context->backend->upload(context->device, device, array->data, bytes))
-        return fv_fail(context, FV_ERROR_DEVICE, "data set: copying to the device failed");
-    return FV_OK;
+    return element_bytes(context, array->type) == fv_type_bytes(array->type)
+               ? send(context, device, array->data, bytes)
+               : send_as_double(context, device, array->data, fv_shape_elements(&array->shape));
 }
 
-static void drop(fv_context *context, fv_dataset_array *array)
-{
+static void drop(fv_context *context, fv_dataset_array *array) {
     if (array->device_bytes)
         fv_device_free(context, array->device, array->device_bytes);
     array->device = NULL;
     array->device_bytes = 0;
 }
 
-int fv_dataset_device(fv_dataset *set)
-{
+int fv_dataset_device(fv_dataset *set) {
     if (!set || !fv_ok(set->object.context))
         return set ? set->object.context->status : FV_ERROR_ARGUMENT;
     fv_dataset *whole = fv_dataset_source(set);
@@ -109,8 +105,6 @@ int fv_dataset_device(fv_dataset *set)
     int status = FV_OK;
     for (int i = 0; i < count && !status; i++)
         status = upload(context, array[i]);
-    if (!status && bytes && context->backend->sync(context->device))
-        status = fv_fail(context, FV_ERROR_DEVICE, "data set: copying to the device failed");
     for (int i = 0; status && i < count; i++)
         drop(context, array[i]);
     if (status == FV_ERROR_MEMORY) /* streaming is the answer, so this is no error */

@@ -6,8 +6,7 @@
 enum { STREAM_SPLIT = 0x73706c69, FETCH_BYTES = 1 << 22 };
 
 /* index: the view's samples in the whole, which it takes over (also on failure); NULL: the first count. */
-static fv_dataset *make_view(fv_dataset *from, int32_t *index, int64_t count)
-{
+static fv_dataset *make_view(fv_dataset *from, int32_t *index, int64_t count) {
     fv_context *context = from->object.context;
     fv_dataset *view = fv_dataset_new(context), *whole = fv_dataset_source(from);
     if (!view) {
@@ -33,8 +32,7 @@ static fv_dataset *make_view(fv_dataset *from, int32_t *index, int64_t count)
     return view;
 }
 
-fv_dataset *fv_dataset_take(fv_dataset *set, int64_t first, int64_t count)
-{
+fv_dataset *fv_dataset_take(fv_dataset *set, int64_t first, int64_t count) {
     if (!set || !fv_ok(set->object.context))
         return NULL;
     fv_context *context = set->object.context;
@@ -56,8 +54,7 @@ fv_dataset *fv_dataset_take(fv_dataset *set, int64_t first, int64_t count)
 /* ---- Labels ---------------------------------------------------------------------------------------------------------- */
 
 /* One label of target 0, where it lies at sample number i of data: i32 [n], or the largest of f32 [n, classes]. */
-static int32_t label_of(const fv_dataset *set, const void *data, int64_t i)
-{
+static int32_t label_of(const fv_dataset *set, const void *data, int64_t i) {
     if (fv_dataset_has_labels(set))
         return ((const int32_t *)data)[i];
     const fv_shape *shape = &set->target[0].shape;
@@ -71,15 +68,13 @@ static int32_t label_of(const fv_dataset *set, const void *data, int64_t i)
     return best;
 }
 
-static void free_buffers(void **buffers)
-{
+static void free_buffers(void **buffers) {
     for (int i = 0; i < 2 * FV_DATASET_ARRAYS; i++)
         fv_free(buffers[i]);
 }
 
 /* Labels behind a callback: it fills whole samples, so they are asked for in pieces of a few megabytes. */
-static int fetch_labels(fv_dataset *set, int64_t first, int64_t count, int32_t *labels)
-{
+static int fetch_labels(fv_dataset *set, int64_t first, int64_t count, int32_t *labels) {
     fv_context *context = set->object.context;
     void *buffer[2 * FV_DATASET_ARRAYS] = { 0 };
     size_t bytes = 0;
@@ -110,8 +105,7 @@ static int fetch_labels(fv_dataset *set, int64_t first, int64_t count, int32_t *
     return context->status;
 }
 
-static int read_labels(fv_dataset *set, int64_t first, int64_t count, int32_t *labels)
-{
+static int read_labels(fv_dataset *set, int64_t first, int64_t count, int32_t *labels) {
     if (set->target_count && !set->target[0].data)
         return fetch_labels(set, first, count, labels);
     for (int64_t i = 0; i < count; i++)
@@ -119,13 +113,11 @@ static int read_labels(fv_dataset *set, int64_t first, int64_t count, int32_t *l
     return FV_OK;
 }
 
-int fv_dataset_labels(fv_dataset *set, int32_t *labels)
-{
+int fv_dataset_labels(fv_dataset *set, int32_t *labels) {
     return read_labels(set, 0, set->count, labels);
 }
 
-int fv_dataset_label(const fv_dataset *set, int64_t sample)
-{
+int fv_dataset_label(const fv_dataset *set, int64_t sample) {
     int32_t label = -1;
     if (!set || sample < 0 || sample >= set->count)
         return -1;
@@ -135,8 +127,7 @@ int fv_dataset_label(const fv_dataset *set, int64_t sample)
 /* ---- Splits ------------------------------------------------------------------------------------------------------------ */
 
 /* Draws `wanted` of the positions in pool, without repetition, and marks them. */
-static void draw(fv_random *random, int32_t *pool, int64_t count, int64_t wanted, unsigned char *mark)
-{
+static void draw(fv_random *random, int32_t *pool, int64_t count, int64_t wanted, unsigned char *mark) {
     for (int64_t i = 0; i < wanted; i++) {
         int64_t j = i + fv_random_below(random, (uint32_t)(count - i));
         int32_t drawn = pool[j];
@@ -147,8 +138,7 @@ static void draw(fv_random *random, int32_t *pool, int64_t count, int64_t wanted
 
 /* Shares `wanted` among groups of the given sizes in proportion: whole parts first, then one each to the largest remainders
  * (Hamilton's method), the earlier group winning a tie. Gives exactly `wanted`, since wanted <= the sum of the sizes. */
-static void share(const int64_t *size, int32_t groups, int64_t total, int64_t wanted, int64_t *part)
-{
+static void share(const int64_t *size, int32_t groups, int64_t total, int64_t wanted, int64_t *part) {
     int64_t left = wanted;
     for (int32_t g = 0; g < groups; g++) {
         part[g] = (int64_t)((unsigned __int128)size[g] * (uint64_t)wanted / (uint64_t)total);
@@ -170,8 +160,7 @@ static void share(const int64_t *size, int32_t groups, int64_t total, int64_t wa
 }
 
 /* Marks `wanted` positions so that each class has its share. */
-static int draw_stratified(fv_dataset *set, fv_random *random, int64_t wanted, unsigned char *mark)
-{
+static int draw_stratified(fv_dataset *set, fv_random *random, int64_t wanted, unsigned char *mark) {
     fv_context *context = set->object.context;
     if (set->classes < 1)
         return fv_fail(context, FV_ERROR_ARGUMENT, "fv_dataset_split: a stratified split needs labels, but this set has none");
@@ -206,8 +195,7 @@ static int draw_stratified(fv_dataset *set, fv_random *random, int64_t wanted, u
     return context->status;
 }
 
-static int draw_random(fv_dataset *set, fv_random *random, int64_t wanted, unsigned char *mark)
-{
+static int draw_random(fv_dataset *set, fv_random *random, int64_t wanted, unsigned char *mark) {
     int32_t *pool = fv_alloc(set->object.context, (size_t)set->count, sizeof *pool, "samples to draw from");
     if (!pool)
         return FV_ERROR_MEMORY;
@@ -219,8 +207,7 @@ static int draw_random(fv_dataset *set, fv_random *random, int64_t wanted, unsig
 }
 
 /* A view of the positions whose mark is `which`, in their old order. */
-static fv_dataset *view_of_marked(fv_dataset *set, const unsigned char *mark, unsigned char which, int64_t count)
-{
+static fv_dataset *view_of_marked(fv_dataset *set, const unsigned char *mark, unsigned char which, int64_t count) {
     int32_t *index = fv_alloc(set->object.context, (size_t)count, sizeof *index, "sample numbers of a view");
     if (!index)
         return NULL;
@@ -230,8 +217,7 @@ static fv_dataset *view_of_marked(fv_dataset *set, const unsigned char *mark, un
     return make_view(set, index, count);
 }
 
-int fv_dataset_split(fv_dataset *set, float fraction, bool stratified, uint64_t seed, fv_dataset **first, fv_dataset **second)
-{
+int fv_dataset_split(fv_dataset *set, float fraction, bool stratified, uint64_t seed, fv_dataset **first, fv_dataset **second) {
     if (first)
         *first = NULL;
     if (second)

@@ -1,7 +1,8 @@
 /* net.h - a net is data: layers with their options and weights, nodes, names. It is bound to no device; for a device it
  * makes a store, for a batch and a mode it records itself on a tape.
- *   net.c  nodes, names, outputs, recording    layers.c  table of layer types: shapes, weights, recording
- *   weights.c  host copy, initial values, get and set    initializer.c    summary.c    config.c  Keras's JSON, both ways */
+ *   net.c  nodes, names, outputs    record.c  recording, shapes by a trial recording    options.c  fv_*_with
+ *   layers.c, layers_window.c  table of layer types: weights, operations    weights.c  host copy, store, get and set
+ *   initializer.c    measure.c summary.c    config*.c  Keras's JSON, both ways */
 #ifndef FV_NET_H
 #define FV_NET_H
 #include "program/program.h"
@@ -34,6 +35,13 @@ typedef union fv_layer_options {
     fv_merge_options merge;
 } fv_layer_options;          /* with defaults resolved; name, input(s) cleared */
 
+/* What fv_initializer.kind says; 0 asks for the layer's default. */
+enum {
+    FV_INITIALIZER_DEFAULT, FV_INITIALIZER_ZEROS, FV_INITIALIZER_ONES, FV_INITIALIZER_CONSTANT, FV_INITIALIZER_UNIFORM,
+    FV_INITIALIZER_NORMAL, FV_INITIALIZER_GLOROT_UNIFORM, FV_INITIALIZER_GLOROT_NORMAL, FV_INITIALIZER_HE_UNIFORM,
+    FV_INITIALIZER_HE_NORMAL, FV_INITIALIZER_LECUN_UNIFORM, FV_INITIALIZER_LECUN_NORMAL, FV_INITIALIZER_COUNT
+};
+
 /* How a weight looks in Keras: the permutation from ours. */
 typedef enum fv_weight_role { FV_WEIGHT_VECTOR, FV_WEIGHT_CONV_KERNEL /* OHWI <-> HWIO */, FV_WEIGHT_DEPTHWISE_KERNEL /* O=c*m HW1 <-> HWIM */, FV_WEIGHT_DENSE_KERNEL /* OI <-> IO */ } fv_weight_role;
 
@@ -58,14 +66,20 @@ typedef struct fv_layer {
     fv_net *inner;           /* FV_LAYER_NET */
 } fv_layer;
 
+/* Sizes that are free (an image of any height) are tried with these two: what differs between the trials is free as well. */
+enum { FV_TRIALS = 2 };
+
 /* A layer applied to inputs; nodes are in topological order. Node id = index + 1. */
 typedef struct fv_net_node {
     int32_t layer;
     int32_t input_count, *input; /* indices of nodes */
-    int32_t output;              /* FV_LAYER_NET with several outputs: which */
-    fv_shape shape;              /* dim[0] = 0: the batch */
+    int32_t output;              /* FV_LAYER_NET with several outputs: which; they are nodes side by side */
+    fv_shape shape;              /* dim[0] = 0: the batch; 0 further on: a free size */
+    fv_shape trial[FV_TRIALS];   /* the same with a batch of 1 and the free sizes tried */
     fv_type type;
 } fv_net_node;
+
+struct fv_training;
 
 struct fv_net {
     fv_object object;
@@ -75,38 +89,105 @@ struct fv_net {
     int32_t *input, input_count, *output, output_count;  /* nodes */
     uint32_t next_stream;
     int64_t parameters, statistics;   /* elements of the two regions, padding included */
-    float *host_parameters, *host_statistics; /* current when host_current; drawn at first use */
-    bool host_current, device_current; /* at least one holds once weights exist */
+    float *host_parameters, *host_statistics; /* drawn at first use, unless the device has the weights */
+    bool host_current, device_current; /* which of the two hold the weights; neither: they are not drawn yet */
+    bool measuring;                    /* fv_net_store makes a store without values: only sizes are wanted */
+    bool owned;                        /* part of the net that calls it and freed with it: nets read from files */
     fv_store *store;                   /* on the context's device; made at first use */
     struct fv_training *training;      /* history, optimiser's settings, where fv_fit ended (train/train.h); may be NULL */
+    void (*training_free)(struct fv_training *); /* set by who made it */
 };
+
+/* A recording under way: of one net, or of a net within others. */
+typedef struct fv_recording {
+    fv_tape *tape;
+    fv_mode mode;
+    fv_net *net;
+    fv_net *root;            /* the outermost: its control block keys the random numbers */
+    const char *prefix;      /* of labels: "", "inner/" */
+    bool trial;              /* shapes only: weights are plain inputs, no store is touched */
+} fv_recording;
 
 typedef struct fv_layer_type {
     const char *class_name;      /* Keras's: "Conv2D" */
     const char *stem;            /* of default names: "conv2d" */
-    /* Adds the layer's weights, given the shapes of its inputs (dim[0] = 1). */
+    int32_t least, most;         /* inputs; most -1: any number */
+    /* Checks the options, puts the defaults in, adds the weights, given the shapes of its inputs (dim[0] = 1). */
     int (*build)(fv_net *, fv_layer *, const fv_shape *inputs, int32_t count);
-    /* Appends the operations. Weights come through fv_net_weight. Shape errors come from infer, with the layer's name. */
-    fv_value (*record)(fv_tape *, fv_net *, fv_layer *, const fv_value *inputs, int32_t count, fv_mode);
-    json_t *(*write)(const fv_net *, const fv_layer *);                 /* Keras's config, without the name */
-    int (*read)(fv_net *, const json_t *config, fv_layer_options *);    /* the options from it */
+    /* Appends the operations. Weights come through fv_record_weight. Shape errors come from infer, with the layer's name. */
+    fv_value (*record)(fv_recording *, fv_layer *, const fv_value *inputs, int32_t count);
 } fv_layer_type;
 extern const fv_layer_type fv_layer_types[FV_LAYER_KIND_COUNT];
 
-/* Adds a layer applied to inputs: checks its options, names it, builds weights, infers shapes by recording on a scratch tape
- * with batch 1. Every fv_*_with function and every reader of files ends here. */
+/* ---- net.c -------------------------------------------------------------------------------------------------------- */
+/* Adds a layer applied to inputs: names it, checks its options and builds weights, infers shapes by recording on a scratch
+ * tape with batch 1. Every fv_*_with function and every reader of files ends here. */
 fv_node fv_net_add(fv_net *, fv_layer_kind, const fv_layer_options *, const fv_node *inputs, int32_t count, const char *name);
+/* Applies a layer of this net once more, to several inputs. */
+fv_node fv_net_apply(fv_net *, int32_t layer, const fv_node *inputs, int32_t count);
+fv_net *fv_net_make(fv_context *, const char *name, bool owned);
+fv_layer *fv_net_layer(fv_net *, const char *name); /* NULL and an error that lists near names */
+/* The same for a path "inner/conv2d": owner is the net that holds the layer and its weights. */
+fv_layer *fv_net_find(fv_net *, const char *path, fv_net **owner);
+int32_t fv_net_family(fv_net *, fv_net **out, int32_t capacity); /* every net below this one, itself first, each once: how many */
+fv_net **fv_net_family_list(fv_net *, int32_t *count);           /* the same in memory of its own: fv_free; NULL: error */
+bool fv_net_is_chain(const fv_net *);                            /* what Keras calls Sequential */
+/* "lenet5: layer c3 (conv2d): ..." */
+int fv_layer_fail(const fv_net *, const fv_layer *, fv_status, const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* ---- layers.c ------------------------------------------------------------------------------------------------------ */
+const char *fv_layer_class_name(const fv_layer *);  /* Keras's: depends on the options ("DepthwiseConv2D") */
+/* Adds a weight; its offset and its fans (Keras's formula, from its shape and role) follow. */
+fv_weight *fv_layer_add_weight(fv_net *, fv_layer *, const char *name, fv_weight_role, int rank, const int64_t *dims,
+                               fv_initializer, uint32_t default_initializer);
+/* Options: a float whose zero means its default, and back. */
+float fv_option_float(float given, float otherwise);
+float fv_option_given(float value);
+/* A pair of options from the form with one number or with two; otherwise what zero means. */
+void fv_option_pair(int32_t one, const int32_t two[2], int32_t otherwise, int32_t out[2]);
+bool fv_conv2d_is_depthwise(const fv_layer *);
+bool fv_pool2d_is_ours(const fv_layer *);           /* Keras has no such pool */
+const char *fv_activation_name(fv_activation);      /* Keras's: "relu"; NULL: no such activation */
+fv_value fv_record_activation(fv_recording *, fv_value, fv_activation);
+/* layers_window.c */
+int fv_build_conv2d(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_pool2d(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_zero_padding(fv_net *, fv_layer *, const fv_shape *, int32_t);
+fv_value fv_record_conv2d(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_max_pool2d(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_avg_pool2d(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_zero_padding(fv_recording *, fv_layer *, const fv_value *, int32_t);
+
+/* ---- record.c ------------------------------------------------------------------------------------------------------ */
+/* Records the net's nodes; node_value[node_count] receives the value of each. */
+int fv_record_nodes(fv_recording *, const fv_value *inputs, int32_t count, fv_value *node_value);
+int fv_infer_node(fv_net *, const fv_layer *, fv_net_node *first, int32_t outputs); /* fills shape, trial and type */
+fv_value fv_record_weight(fv_recording *, fv_layer *, int32_t weight);
 fv_value fv_net_weight(fv_tape *, fv_net *, fv_layer *, int32_t weight); /* as a state of the net's store */
-fv_layer *fv_net_layer(fv_net *, const char *name);                      /* NULL and an error that lists near names */
-/* The store on the context's device, made and filled from the host copy when needed. */
+const char *fv_net_shape_text(const fv_shape *, char buffer[128]);        /* "(None, 28, 28, 1)" */
+
+/* ---- weights.c ----------------------------------------------------------------------------------------------------- */
+/* The store on the context's device, made and filled from the host copy when needed. Filled, it holds the truth. */
 fv_store *fv_net_store(fv_net *);
-int fv_net_to_host(fv_net *);     /* host copy current                       */
-int fv_net_host_changed(fv_net *); /* the host copy was written: device follows */
-void fv_net_device_changed(fv_net *); /* a program ran that writes weights     */
+int fv_net_to_host(fv_net *);          /* host copy current: drawn, or read from the device */
+int fv_net_host_blank(fv_net *);        /* host copy for a reader that fills it: nothing is drawn */
+int fv_net_host_changed(fv_net *);     /* the host copy was written: device follows */
+void fv_net_device_changed(fv_net *);  /* a program ran that writes weights */
+int fv_net_refresh_segments(fv_net *); /* after freezing */
 int fv_net_weight_keras_shape(const fv_weight *, fv_shape *out);
 void fv_weight_permute(const fv_weight *, bool to_keras, const float *in, float *out);
-/* Every net below this one, itself first, each once. */
-int32_t fv_net_family(fv_net *, fv_net **out, int32_t capacity);
+void fv_initializer_fill(const fv_initializer *, int64_t fan_in, int64_t fan_out, fv_random *, float *out, int64_t count);
+const char *fv_initializer_check(const fv_initializer *); /* NULL, or what is wrong with it */
+
+/* ---- measure.c ----------------------------------------------------------------------------------------------------- */
+typedef struct fv_layer_size { int64_t parameters, trainable, macs; } fv_layer_size;
+/* fv_measure, and the same a layer: [layer_count], may be NULL. */
+int fv_net_measure(fv_net *, int batch_size, fv_net_size *, fv_layer_size *);
+
+/* ---- config*.c ----------------------------------------------------------------------------------------------------- */
 json_t *fv_net_to_config(fv_net *);                        /* model_config of Keras's legacy HDF5 */
 fv_net *fv_net_from_config(fv_context *, const json_t *);  /* Sequential, Functional, Model; old and new forms */
+/* What Keras's form cannot say (streams, padding per side, ...), for the group /fovea, and a net made from both. */
+json_t *fv_net_extra_to_json(fv_net *);
+fv_net *fv_net_extra_from_json(fv_context *, const json_t *config, const json_t *extra);
 #endif

@@ -79,7 +79,7 @@ static inline bool fv_value_valid(const fv_tape *t, fv_value v) { return t && v.
 /* A state: a range of a store. The same range asked for twice gives the newest version on this tape. needs_gradient: trainable. */
 fv_value fv_tape_state(fv_tape *, struct fv_store *, fv_region, int64_t offset, fv_type, const fv_shape *, bool needs_gradient);
 /* Asks that a temporary lie at this place of the store (gradients, new statistics); a copy is appended where the value is
- * already placed, an input, a constant or a state. Gives the value that is placed. */
+ * already placed elsewhere, an input, a constant or a state. Gives the value that is placed. */
 fv_value fv_tape_place(fv_tape *, fv_value, struct fv_store *, fv_region, int64_t offset);
 void fv_tape_label(fv_tape *, const char *layer); /* of the operations appended from now on; NULL: none */
 fv_value fv_tape_constant(fv_tape *, fv_type, const fv_shape *, const void *values);

@@ -8,16 +8,14 @@ static double relu_slope(double y) { return y > 0 ? 1 : 0; }
 static double tanh_slope(double y) { return 1 - y * y; }
 static double sigmoid_slope(double y) { return y * (1 - y); }
 
-static int apply(const fv_task *task, double (*function)(double))
-{
+static int apply(const fv_task *task, double (*function)(double)) {
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     EACH(i, fv_elements(y)) real(y)[i] = (REAL)function(real(x)[i]);
     return FV_OK;
 }
 
 /* dx = dy f'(x), where f' is a function of y. Where the slope is zero dx is zero, whatever dy is. */
-static int apply_gradient(const fv_task *task, double (*slope)(double))
-{
+static int apply_gradient(const fv_task *task, double (*slope)(double)) {
     const fv_tensor *y = &task->input[0], *dy = &task->input[1], *dx = &task->output[0];
     EACH(i, fv_elements(dx)) {
         const double s = slope(real(y)[i]);
@@ -38,8 +36,7 @@ typedef struct lines {
     int64_t count, length, stride;
 } lines;
 
-static lines lines_along(const fv_tensor *t, int axis)
-{
+static lines lines_along(const fv_tensor *t, int axis) {
     lines l = { .count = 1, .length = 1, .stride = 1 };
     if (t->rank == 0) return l;
     l.length = t->dim[axis];
@@ -48,29 +45,25 @@ static lines lines_along(const fv_tensor *t, int axis)
     return l;
 }
 
-static int64_t line_first(lines l, int64_t v)
-{
+static int64_t line_first(lines l, int64_t v) {
     return v / l.stride * l.length * l.stride + v % l.stride;
 }
 
-static double line_max(const REAL *x, lines l)
-{
+static double line_max(const REAL *x, lines l) {
     double max = x[0];
     EACH(j, l.length) if (!(x[j * l.stride] <= max)) max = x[j * l.stride];
     return max;
 }
 
 /* The sum of exp(x - max): the largest term is 1, so nothing overflows. */
-static double line_sum_exp(const REAL *x, lines l, double max)
-{
+static double line_sum_exp(const REAL *x, lines l, double max) {
     double sum = 0;
     EACH(j, l.length) sum += exp(x[j * l.stride] - max);
     return sum;
 }
 
 /* y_j = exp(x_j) / sum of exp(x_i) */
-KERNEL(softmax)
-{
+KERNEL(softmax) {
     const fv_tensor *y = &task->output[0];
     const lines l = lines_along(y, task->attributes->axis.axis);
     if (l.length == 0) return FV_OK;
@@ -85,8 +78,7 @@ KERNEL(softmax)
 }
 
 /* y_j = x_j - log of the sum of exp(x_i) */
-KERNEL(log_softmax)
-{
+KERNEL(log_softmax) {
     const fv_tensor *y = &task->output[0];
     const lines l = lines_along(y, task->attributes->axis.axis);
     if (l.length == 0) return FV_OK;
@@ -101,8 +93,7 @@ KERNEL(log_softmax)
 }
 
 /* dx_j = y_j (dy_j - sum of y_i dy_i) */
-KERNEL(softmax_gradient)
-{
+KERNEL(softmax_gradient) {
     const fv_tensor *dx = &task->output[0];
     const lines l = lines_along(dx, task->attributes->axis.axis);
 
@@ -117,8 +108,7 @@ KERNEL(softmax_gradient)
 }
 
 /* dx_j = dy_j - exp(y_j) sum of dy_i */
-KERNEL(log_softmax_gradient)
-{
+KERNEL(log_softmax_gradient) {
     const fv_tensor *dx = &task->output[0];
     const lines l = lines_along(dx, task->attributes->axis.axis);
 

@@ -1,31 +1,27 @@
-/* convolution.c - two-dimensional convolution and its two gradients, for images [n,h,w,c] and filters [k,r,s,c/groups].
- * Output row p and kernel row r meet in input row p stride + r dilation - padding; columns likewise. Cells of the padding
- * are zero and are left out of the sums. */
+/* convolution.c - two-dimensional convolution and its two gradients, for images [n,h,w,c] and filters
+ * [k,r,s,c/groups]. Output row p and kernel row r meet in input row p stride + r dilation - padding; columns
+ * likewise. Cells of the padding are zero and are left out of the sums. */
 #include "cpu/reference/reference.h"
 
 /* Where output position p (axis 0: row, 1: column) and kernel position r meet in the input; may lie outside it. */
-static int64_t met(const fv_conv_attributes *a, int axis, int64_t p, int64_t r)
-{
+static int64_t met(const fv_conv_attributes *a, int axis, int64_t p, int64_t r) {
     return p * a->stride[axis] + r * a->dilation[axis] - a->pad[2 * axis];
 }
 
 /* The output position whose kernel position r meets input position i, or -1 when none does. */
-static int64_t met_by(const fv_conv_attributes *a, int axis, int64_t i, int64_t r, int64_t outputs)
-{
+static int64_t met_by(const fv_conv_attributes *a, int axis, int64_t i, int64_t r, int64_t outputs) {
     const int64_t distance = i + a->pad[2 * axis] - r * a->dilation[axis];
     if (distance < 0 || distance % a->stride[axis] != 0) return -1;
     return distance / a->stride[axis] < outputs ? distance / a->stride[axis] : -1;
 }
 
 /* A true convolution reads its kernel from the end. */
-static int64_t kernel_position(const fv_conv_attributes *a, int64_t r, int64_t size)
-{
+static int64_t kernel_position(const fv_conv_attributes *a, int64_t r, int64_t size) {
     return a->flip ? size - 1 - r : r;
 }
 
 /* y[n,p,q,k] = sum over r, s, c of x[n, met(p,r), met(q,s), group(k) + c] w[k,r,s,c] */
-KERNEL(conv2d)
-{
+KERNEL(conv2d) {
     const fv_conv_attributes *a = &task->attributes->conv;
     const fv_tensor *x = &task->input[0], *w = &task->input[1], *y = &task->output[0];
     const int64_t channels = w->dim[3], filters = w->dim[0] / a->groups; /* of one group */
@@ -44,9 +40,9 @@ KERNEL(conv2d)
     return FV_OK;
 }
 
-/* dx[n,i,j,c] = sum over r, s and the filters k of c's group of dy[n,p,q,k] w[k,r,s,c], where (p,q) meets (i,j) in (r,s) */
-KERNEL(conv2d_data_gradient)
-{
+/* dx[n,i,j,c] = sum over r, s and the filters k of c's group of dy[n,p,q,k] w[k,r,s,c], where (p,q) meets (i,j) in
+ * (r,s) */
+KERNEL(conv2d_data_gradient) {
     const fv_conv_attributes *a = &task->attributes->conv;
     const fv_tensor *dy = &task->input[0], *w = &task->input[1], *dx = &task->output[0];
     const int64_t channels = w->dim[3], filters = w->dim[0] / a->groups; /* of one group */
@@ -66,8 +62,7 @@ KERNEL(conv2d_data_gradient)
 }
 
 /* dw[k,r,s,c] = sum over n, p, q of x[n, met(p,r), met(q,s), group(k) + c] dy[n,p,q,k] */
-KERNEL(conv2d_weight_gradient)
-{
+KERNEL(conv2d_weight_gradient) {
     const fv_conv_attributes *a = &task->attributes->conv;
     const fv_tensor *x = &task->input[0], *dy = &task->input[1], *dw = &task->output[0];
     const int64_t channels = dw->dim[3], filters = dw->dim[0] / a->groups; /* of one group */

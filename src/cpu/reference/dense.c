@@ -2,8 +2,7 @@
 #include "cpu/reference/reference.h"
 
 /* y[row,o] = sum over i of x[row,i] w[o,i] */
-KERNEL(dense)
-{
+KERNEL(dense) {
     const fv_tensor *x = &task->input[0], *w = &task->input[1], *y = &task->output[0];
     const int64_t inputs = w->dim[1], outputs = w->dim[0];
 
@@ -16,8 +15,7 @@ KERNEL(dense)
 }
 
 /* dx[row,i] = sum over o of dy[row,o] w[o,i] */
-KERNEL(dense_data_gradient)
-{
+KERNEL(dense_data_gradient) {
     const fv_tensor *dy = &task->input[0], *w = &task->input[1], *dx = &task->output[0];
     const int64_t inputs = w->dim[1], outputs = w->dim[0];
 
@@ -30,8 +28,7 @@ KERNEL(dense_data_gradient)
 }
 
 /* dw[o,i] = sum over the rows of dy[row,o] x[row,i] */
-KERNEL(dense_weight_gradient)
-{
+KERNEL(dense_weight_gradient) {
     const fv_tensor *x = &task->input[0], *dy = &task->input[1], *dw = &task->output[0];
     const int64_t inputs = dw->dim[1], outputs = dw->dim[0];
 

@@ -3,8 +3,7 @@
 #include "cpu/reference/reference.h"
 
 /* The element of `in` that element i of `out` reads. */
-static int64_t broadcast_from(const fv_tensor *in, const fv_tensor *out, int64_t i)
-{
+static int64_t broadcast_from(const fv_tensor *in, const fv_tensor *out, int64_t i) {
     int64_t offset = 0, stride = 1;
     for (int axis = out->rank - 1, own = in->rank - 1; own >= 0; axis--, own--) {
         if (in->dim[own] != 1) offset += i % out->dim[axis] * stride;
@@ -19,10 +18,10 @@ static double difference_of(double a, double b) { return a - b; }
 static double product_of(double a, double b) { return a * b; }
 static double quotient_of(double a, double b) { return a / b; }
 
-static int combine(const fv_task *task, double (*function)(double, double))
-{
+static int combine(const fv_task *task, double (*function)(double, double)) {
     const fv_tensor *a = &task->input[0], *b = &task->input[1], *y = &task->output[0];
-    EACH(i, fv_elements(y)) real(y)[i] = (REAL)function(real(a)[broadcast_from(a, y, i)], real(b)[broadcast_from(b, y, i)]);
+    EACH(i, fv_elements(y))
+        real(y)[i] = (REAL)function(real(a)[broadcast_from(a, y, i)], real(b)[broadcast_from(b, y, i)]);
     return FV_OK;
 }
 
@@ -31,8 +30,7 @@ KERNEL(sub) { return combine(task, difference_of); }
 KERNEL(mul) { return combine(task, product_of); }
 KERNEL(div) { return combine(task, quotient_of); }
 
-KERNEL(broadcast)
-{
+KERNEL(broadcast) {
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     const size_t bytes = element_bytes(y->type);
     EACH(i, fv_elements(y)) memcpy(element(y, i), element(x, broadcast_from(x, y, i)), bytes);
@@ -40,22 +38,19 @@ KERNEL(broadcast)
 }
 
 /* y = a x + b */
-KERNEL(affine)
-{
-    const fv_affine_attributes *a = &task->attributes->affine;
-    EACH(i, fv_elements(&task->output[0])) real(&task->output[0])[i] = (REAL)((double)a->a * real(&task->input[0])[i] + a->b);
+KERNEL(affine) {
+    const double a = task->attributes->affine.a, b = task->attributes->affine.b;
+    EACH(i, fv_elements(&task->output[0])) real(&task->output[0])[i] = (REAL)(a * real(&task->input[0])[i] + b);
     return FV_OK;
 }
 
-KERNEL(abs)
-{
+KERNEL(abs) {
     EACH(i, fv_elements(&task->output[0])) real(&task->output[0])[i] = (REAL)fabs((double)real(&task->input[0])[i]);
     return FV_OK;
 }
 
 /* -1, 0 or 1; NaN stays NaN */
-KERNEL(sign)
-{
+KERNEL(sign) {
     EACH(i, fv_elements(&task->output[0])) {
         const REAL x = real(&task->input[0])[i];
         real(&task->output[0])[i] = isnan(x) ? x : (REAL)((x > 0) - (x < 0));
@@ -63,26 +58,23 @@ KERNEL(sign)
     return FV_OK;
 }
 
-KERNEL(copy)
-{
+KERNEL(copy) {
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     const size_t bytes = (size_t)fv_elements(y) * element_bytes(y->type);
     if (bytes) memmove(y->data, x->data, bytes);
     return FV_OK;
 }
 
-/* ---- Conversion. Integers truncate towards zero and saturate, NaN becomes 0; 16-bit types round to the nearest even. -- */
+/* ---- Conversion: integers truncate towards zero and saturate, NaN becomes 0; 16-bit types round to nearest even ---- */
 
-static double from_bf16(uint16_t bits)
-{
+static double from_bf16(uint16_t bits) {
     const uint32_t wide = (uint32_t)bits << 16;
     float value;
     memcpy(&value, &wide, sizeof value);
     return value;
 }
 
-static uint16_t to_bf16(double x)
-{
+static uint16_t to_bf16(double x) {
     const float value = (float)x;
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -90,8 +82,7 @@ static uint16_t to_bf16(double x)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-static double from_f16(uint16_t bits)
-{
+static double from_f16(uint16_t bits) {
     const int exponent = bits >> 10 & 31, fraction = bits & 1023;
     const double magnitude = exponent == 31 ? (fraction ? NAN : INFINITY)
                            : exponent == 0  ? ldexp(fraction, -24)
@@ -99,25 +90,22 @@ static double from_f16(uint16_t bits)
     return bits >> 15 ? -magnitude : magnitude;
 }
 
-static uint16_t to_f16(double x)
-{
+static uint16_t to_f16(double x) {
     const uint16_t sign = signbit(x) ? 0x8000 : 0;
     const double magnitude = fabs(x);
     if (isnan(x)) return sign | 0x7e00;
     if (magnitude >= 65520) return sign | 0x7c00; /* halfway between the largest number and the next: rounds up */
     int exponent;
     frexp(magnitude, &exponent);                  /* magnitude = f 2^exponent, 0.5 <= f < 1 */
-    if (exponent < -13) return (uint16_t)(sign | (int)nearbyint(ldexp(magnitude, 24))); /* subnormal; carries into normal */
+    if (exponent < -13) return (uint16_t)(sign | (int)nearbyint(ldexp(magnitude, 24))); /* subnormal; may carry */
     return (uint16_t)(sign | (((exponent + 13) << 10) + (int)nearbyint(ldexp(magnitude, 11 - exponent))));
 }
 
-static double truncated(double x, double low, double high)
-{
+static double truncated(double x, double low, double high) {
     return isnan(x) ? 0 : x < low ? low : x > high ? high : trunc(x);
 }
 
-static double load(const fv_tensor *t, int64_t i)
-{
+static double load(const fv_tensor *t, int64_t i) {
     switch (t->type) {
     case FV_F32: return real(t)[i];
     case FV_I32: return ((const int32_t *)t->data)[i];
@@ -128,8 +116,7 @@ static double load(const fv_tensor *t, int64_t i)
     return 0;
 }
 
-static void store(const fv_tensor *t, int64_t i, double x)
-{
+static void store(const fv_tensor *t, int64_t i, double x) {
     switch (t->type) {
     case FV_F32: real(t)[i] = (REAL)x; break;
     case FV_I32: ((int32_t *)t->data)[i] = (int32_t)truncated(x, INT32_MIN, INT32_MAX); break;
@@ -139,8 +126,7 @@ static void store(const fv_tensor *t, int64_t i, double x)
     }
 }
 
-KERNEL(cast)
-{
+KERNEL(cast) {
     EACH(i, fv_elements(&task->output[0])) store(&task->output[0], i, load(&task->input[0], i));
     return FV_OK;
 }

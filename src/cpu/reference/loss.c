@@ -4,8 +4,7 @@
 #include "cpu/reference/reference.h"
 
 /* t[row, j], smoothed; NaN where the target is not a class */
-static double target_of(const fv_tensor *target, int64_t row, int64_t j, int64_t classes, double smoothing)
-{
+static double target_of(const fv_tensor *target, int64_t row, int64_t j, int64_t classes, double smoothing) {
     double t;
     if (target->type == FV_I32) {
         const int32_t label = ((const int32_t *)target->data)[row];
@@ -16,15 +15,13 @@ static double target_of(const fv_tensor *target, int64_t row, int64_t j, int64_t
     return (1 - smoothing) * t + smoothing / (double)classes;
 }
 
-static double row_max(const REAL *x, int64_t classes)
-{
+static double row_max(const REAL *x, int64_t classes) {
     double max = -INFINITY;
     EACH(j, classes) if (!(x[j] <= max)) max = x[j];
     return max;
 }
 
-static double row_log_sum_exp(const REAL *x, int64_t classes)
-{
+static double row_log_sum_exp(const REAL *x, int64_t classes) {
     const double max = row_max(x, classes);
     double sum = 0;
     EACH(j, classes) sum += exp(x[j] - max);
@@ -32,8 +29,7 @@ static double row_log_sum_exp(const REAL *x, int64_t classes)
 }
 
 /* loss = - sum over j of t_j log softmax(x)_j; a class of weight zero adds nothing, however unlikely */
-KERNEL(softmax_cross_entropy)
-{
+KERNEL(softmax_cross_entropy) {
     const fv_tensor *logits = &task->input[0], *target = &task->input[1], *loss = &task->output[0];
     const int64_t classes = last_dim(logits);
 
@@ -51,8 +47,7 @@ KERNEL(softmax_cross_entropy)
 }
 
 /* dx_j = dloss (softmax(x)_j sum of t_i - t_j); the sum is 1 unless a dense target is no distribution */
-KERNEL(softmax_cross_entropy_gradient)
-{
+KERNEL(softmax_cross_entropy_gradient) {
     const fv_tensor *logits = &task->input[0], *target = &task->input[1], *dloss = &task->input[2];
     const int64_t classes = last_dim(logits);
     const double smoothing = task->attributes->loss.smoothing;
@@ -63,8 +58,10 @@ KERNEL(softmax_cross_entropy_gradient)
         const double log_sum = row_log_sum_exp(x, classes);
         double sum = 0;
         EACH(j, classes) sum += target_of(target, row, j, classes, smoothing);
-        EACH(j, classes)
-            dx[j] = (REAL)(real(dloss)[row] * (exp(x[j] - log_sum) * sum - target_of(target, row, j, classes, smoothing)));
+        EACH(j, classes) {
+            const double softmax = exp(x[j] - log_sum);
+            dx[j] = (REAL)(real(dloss)[row] * (softmax * sum - target_of(target, row, j, classes, smoothing)));
+        }
     }
     return FV_OK;
 }
@@ -73,8 +70,7 @@ KERNEL(softmax_cross_entropy_gradient)
 static const double LEAST_PROBABILITY = 1e-7;
 
 /* loss = - sum over j of t_j log clip(p_j) */
-KERNEL(cross_entropy)
-{
+KERNEL(cross_entropy) {
     const fv_tensor *probabilities = &task->input[0], *target = &task->input[1], *loss = &task->output[0];
     const int64_t classes = last_dim(probabilities);
 
@@ -93,8 +89,7 @@ KERNEL(cross_entropy)
 }
 
 /* dp_j = - dloss t_j / p_j where p_j was not clipped, else 0 */
-KERNEL(cross_entropy_gradient)
-{
+KERNEL(cross_entropy_gradient) {
     const fv_tensor *probabilities = &task->input[0], *target = &task->input[1], *dloss = &task->input[2];
     const int64_t classes = last_dim(probabilities);
 
@@ -108,8 +103,7 @@ KERNEL(cross_entropy_gradient)
 }
 
 /* loss = sum over a row's m elements of (p - t)^2 / m */
-KERNEL(mean_squared_error)
-{
+KERNEL(mean_squared_error) {
     const fv_tensor *prediction = &task->input[0], *target = &task->input[1], *loss = &task->output[0];
     const int64_t rows = fv_elements(loss), m = rows ? fv_elements(prediction) / rows : 0;
 
@@ -125,8 +119,7 @@ KERNEL(mean_squared_error)
 }
 
 /* dp = dloss 2 (p - t) / m */
-KERNEL(mean_squared_error_gradient)
-{
+KERNEL(mean_squared_error_gradient) {
     const fv_tensor *prediction = &task->input[0], *target = &task->input[1], *dloss = &task->input[2];
     const int64_t rows = fv_elements(dloss), m = rows ? fv_elements(prediction) / rows : 0;
 
@@ -138,8 +131,7 @@ KERNEL(mean_squared_error_gradient)
 }
 
 /* The class that a row's target names: of a dense one the first largest. -1: none. */
-static int64_t target_class(const fv_tensor *target, int64_t row, int64_t classes)
-{
+static int64_t target_class(const fv_tensor *target, int64_t row, int64_t classes) {
     if (target->type == FV_I32) return ((const int32_t *)target->data)[row];
     int64_t best = classes ? 0 : -1;
     EACH(j, classes) if (real(target)[row * classes + j] > real(target)[row * classes + best]) best = j;
@@ -147,8 +139,7 @@ static int64_t target_class(const fv_tensor *target, int64_t row, int64_t classe
 }
 
 /* 1 where fewer than k classes come before the target: higher scores, or equal ones of a lower class */
-KERNEL(in_top_k)
-{
+KERNEL(in_top_k) {
     const fv_tensor *scores = &task->input[0], *target = &task->input[1], *y = &task->output[0];
     const int64_t classes = last_dim(scores);
 
@@ -167,8 +158,7 @@ KERNEL(in_top_k)
 }
 
 /* Kahan's summation: state[0] is the sum, state[1] what the last additions put into it too much. */
-KERNEL(metric_add)
-{
+KERNEL(metric_add) {
     const fv_tensor *values = &task->input[1];
     REAL *state = real(&task->output[0]);
     EACH(i, fv_elements(values)) {

@@ -1,12 +1,11 @@
-/* optimizer.c - one step of the optimiser over the parameters of a store, and what surrounds it: the search for values that
- * are not finite, the commit of running statistics, the advance of the control block.
- * Gradients lie in the gradient region at the offsets of their parameters. While the sticky flag is set nothing is written. */
+/* optimizer.c - one step of the optimiser over the parameters of a store, and what surrounds it: the search for
+ * values that are not finite, the commit of running statistics, the advance of the control block. Gradients lie in
+ * the gradient region at the offsets of their parameters. While the sticky flag is set nothing is written. */
 #include "core/control.h"
 #include "cpu/reference/reference.h"
 
 /* Sets the sticky flag when the loss (may be absent) or a gradient is not finite; gives the norm of all gradients. */
-KERNEL(check_gradients)
-{
+KERNEL(check_gradients) {
     fv_control *control = task->output[0].data;
     const fv_tensor *norm = &task->output[1];
     double squares = 0;
@@ -23,21 +22,19 @@ KERNEL(check_gradients)
     return FV_OK;
 }
 
-/* ---- Updates --------------------------------------------------------------------------------------------------------- */
+/* ---- Updates ----------------------------------------------------------------------------------------------------- */
 
 /* Inputs that all updates have in common; the gradients follow the slots. */
 enum { CONTROL, RATES, SEGMENTS, NORM, GRADIENT_REGION, PARAMETERS, FIRST_SLOT };
 
-static const fv_segment *segment_at(const fv_tensor *segments, int64_t offset)
-{
+static const fv_segment *segment_at(const fv_tensor *segments, int64_t offset) {
     const fv_segment *s = segments->data;
     EACH(i, fv_elements(segments) / (int64_t)sizeof *s) if (inside(offset - s[i].offset, s[i].length)) return &s[i];
     return NULL;
 }
 
 /* The learning rate of this step. */
-static double rate_of(const fv_task *task)
-{
+static double rate_of(const fv_task *task) {
     const fv_control *control = task->input[CONTROL].data;
     const fv_tensor *rates = &task->input[RATES];
     return rates->data ? real(rates)[control->batch % fv_elements(rates)] : task->attributes->update.value[FV_RATE];
@@ -52,10 +49,9 @@ typedef struct update {
     bool decoupled;
 } update;
 
-/* g is limited to +-clip_value, scaled down where all gradients together are longer than clip_norm, and, when weight decay is
- * coupled, decay w is added. Decoupled decay shrinks w itself. */
-static double prepared_gradient(const update *u, double g, REAL *w)
-{
+/* g is limited to +-clip_value, scaled down where all gradients together are longer than clip_norm, and, when weight
+ * decay is coupled, decay w is added. Decoupled decay shrinks w itself. */
+static double prepared_gradient(const update *u, double g, REAL *w) {
     const double limit = u->settings->clip_value;
     if (limit > 0) g = g > limit ? limit : g < -limit ? -limit : g;
     g *= u->scale;
@@ -64,9 +60,9 @@ static double prepared_gradient(const update *u, double g, REAL *w)
     return g;
 }
 
+typedef void update_rule(const update *, double g, REAL *w, REAL *slot0, REAL *slot1);
 /* Calls rule for every element of every gradient whose parameter is not frozen. Slots may be absent. */
-static void update_parameters(const fv_task *task, int slots, void (*rule)(const update *, double g, REAL *w, REAL *s0, REAL *s1))
-{
+static void update_parameters(const fv_task *task, int slots, update_rule *rule) {
     const fv_control *control = task->input[CONTROL].data;
     const fv_update_attributes *settings = &task->attributes->update;
     const fv_tensor *norm = &task->input[NORM];
@@ -88,13 +84,13 @@ static void update_parameters(const fv_task *task, int slots, void (*rule)(const
         REAL *w = real(&task->output[0]) + offset, *slot[2] = { NULL, NULL };
         for (int s = 0; s < slots; s++)
             if (task->output[1 + s].data) slot[s] = real(&task->output[1 + s]) + offset;
-        EACH(i, fv_elements(gradient)) rule(&u, real(gradient)[i], w + i, slot[0] ? slot[0] + i : NULL, slot[1] ? slot[1] + i : NULL);
+        EACH(i, fv_elements(gradient))
+            rule(&u, real(gradient)[i], w + i, slot[0] ? slot[0] + i : NULL, slot[1] ? slot[1] + i : NULL);
     }
 }
 
 /* v = momentum v + g; w -= rate v, or Nesterov's look ahead: w -= rate (g + momentum v) */
-static void sgd_rule(const update *u, double g, REAL *w, REAL *velocity, REAL *unused)
-{
+static void sgd_rule(const update *u, double g, REAL *w, REAL *velocity, REAL *unused) {
     (void)unused;
     const double momentum = u->settings->value[FV_MOMENTUM];
     g = prepared_gradient(u, g, w);
@@ -104,8 +100,7 @@ static void sgd_rule(const update *u, double g, REAL *w, REAL *velocity, REAL *u
 }
 
 /* Kingma & Ba 2015: m and v are running means of g and g^2, corrected for their start at zero. */
-static void adam_rule(const update *u, double g, REAL *w, REAL *m, REAL *v)
-{
+static void adam_rule(const update *u, double g, REAL *w, REAL *m, REAL *v) {
     const double beta1 = u->settings->value[FV_BETA1], beta2 = u->settings->value[FV_BETA2];
     g = prepared_gradient(u, g, w);
     *m = (REAL)(beta1 * *m + (1 - beta1) * g);
@@ -115,23 +110,20 @@ static void adam_rule(const update *u, double g, REAL *w, REAL *m, REAL *v)
     *w = (REAL)(*w - u->rate * mean / (deviation + u->settings->value[FV_EPSILON]));
 }
 
-KERNEL(sgd_update)
-{
+KERNEL(sgd_update) {
     update_parameters(task, 1, sgd_rule);
     return FV_OK;
 }
 
-KERNEL(adam_update)
-{
+KERNEL(adam_update) {
     update_parameters(task, 2, adam_rule);
     return FV_OK;
 }
 
-/* ---- The end of a step ------------------------------------------------------------------------------------------------- */
+/* ---- The end of a step ------------------------------------------------------------------------------------------- */
 
 /* New running statistics take the place of the old ones. */
-KERNEL(commit)
-{
+KERNEL(commit) {
     const fv_control *control = task->input[0].data;
     const fv_tensor *region = &task->input[2];
     if (control->nonfinite) return FV_OK;
@@ -143,8 +135,7 @@ KERNEL(commit)
     return FV_OK;
 }
 
-KERNEL(advance)
-{
+KERNEL(advance) {
     fv_control *control = task->output[0].data;
     if (control->nonfinite) return FV_OK;
     control->batch++;

@@ -1,25 +1,22 @@
-/* pooling.c - maximum and average over windows of an image [n,h,w,c], and their gradients.
- * The window of output row p begins at input row p stride - padding. Padding never wins a maximum: a window that lies in
- * the padding as a whole gives minus infinity (maximum) or zero (average without padding). */
+/* pooling.c - maximum and average over windows of an image [n,h,w,c], and their gradients. The window of output row p
+ * begins at input row p stride - padding. Padding never wins a maximum: a window that lies in the padding as a whole
+ * gives minus infinity (maximum) or zero (average without padding). */
 #include "cpu/reference/reference.h"
 
-static int64_t window_begin(const fv_pool_attributes *a, int axis, int64_t p)
-{
+static int64_t window_begin(const fv_pool_attributes *a, int axis, int64_t p) {
     return p * a->stride[axis] - a->pad[2 * axis];
 }
 
 /* The output position in whose window input position i is cell r, or -1 when there is none. */
-static int64_t window_of(const fv_pool_attributes *a, int axis, int64_t i, int64_t r, int64_t outputs)
-{
+static int64_t window_of(const fv_pool_attributes *a, int axis, int64_t i, int64_t r, int64_t outputs) {
     const int64_t distance = i + a->pad[2 * axis] - r;
     if (distance < 0 || distance % a->stride[axis] != 0) return -1;
     return distance / a->stride[axis] < outputs ? distance / a->stride[axis] : -1;
 }
 
-/* Cells of a window along one axis that count in an average: those of the input, or of the input and its padding. In ceil
- * mode a window may reach beyond the padding; what lies there never counts. */
-static int64_t window_cells(const fv_pool_attributes *a, int axis, int64_t p, int64_t size)
-{
+/* Cells of a window along one axis that count in an average: those of the input, or of the input and its padding. In
+ * ceil mode a window may reach beyond the padding; what lies there never counts. */
+static int64_t window_cells(const fv_pool_attributes *a, int axis, int64_t p, int64_t size) {
     int64_t begin = window_begin(a, axis, p), end = begin + a->kernel[axis];
     const int64_t first = a->exclude_padding ? 0 : -a->pad[2 * axis];
     const int64_t last = a->exclude_padding ? size : size + a->pad[2 * axis + 1];
@@ -28,21 +25,18 @@ static int64_t window_cells(const fv_pool_attributes *a, int axis, int64_t p, in
     return end > begin ? end - begin : 0;
 }
 
-static void set_index(const fv_tensor *index, int64_t i, int64_t value)
-{
+static void set_index(const fv_tensor *index, int64_t i, int64_t value) {
     if (index->type == FV_U8) ((uint8_t *)index->data)[i] = (uint8_t)value;
     else ((int32_t *)index->data)[i] = (int32_t)value;
 }
 
-static int64_t get_index(const fv_tensor *index, int64_t i)
-{
+static int64_t get_index(const fv_tensor *index, int64_t i) {
     return index->type == FV_U8 ? ((const uint8_t *)index->data)[i] : ((const int32_t *)index->data)[i];
 }
 
 /* y[n,p,q,c] = max over r, s of x[n, begin(p) + r, begin(q) + s, c]. The first maximum in the window's row-major order
  * wins, a NaN wins over every number; index = r kernel width + s. */
-KERNEL(max_pool2d)
-{
+KERNEL(max_pool2d) {
     const fv_pool_attributes *a = &task->attributes->pool;
     const fv_tensor *x = &task->input[0], *y = &task->output[0], *index = &task->output[1];
 
@@ -65,8 +59,7 @@ KERNEL(max_pool2d)
 }
 
 /* dx[n,i,j,c] = sum of dy over the windows that have their maximum in (i,j) */
-KERNEL(max_pool2d_gradient)
-{
+KERNEL(max_pool2d_gradient) {
     const fv_pool_attributes *a = &task->attributes->pool;
     const fv_tensor *index = &task->input[0], *dy = &task->input[1], *dx = &task->output[0];
 
@@ -83,8 +76,7 @@ KERNEL(max_pool2d_gradient)
 }
 
 /* y[n,p,q,c] = sum over r, s of x[n, begin(p) + r, begin(q) + s, c] / cells of the window */
-KERNEL(avg_pool2d)
-{
+KERNEL(avg_pool2d) {
     const fv_pool_attributes *a = &task->attributes->pool;
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
 
@@ -101,8 +93,7 @@ KERNEL(avg_pool2d)
 }
 
 /* dx[n,i,j,c] = sum over the windows that hold (i,j) of dy / cells of the window */
-KERNEL(avg_pool2d_gradient)
-{
+KERNEL(avg_pool2d_gradient) {
     const fv_pool_attributes *a = &task->attributes->pool;
     const fv_tensor *dy = &task->input[0], *dx = &task->output[0];
 

@@ -4,8 +4,7 @@
 #include "cpu/reference/reference.h"
 
 /* y = x / (1 - rate) where a number uniform in [0, 1) is at least rate, else 0. Four elements share one counter. */
-KERNEL(dropout)
-{
+KERNEL(dropout) {
     const fv_random_attributes *a = &task->attributes->random;
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     const fv_control *control = task->input[1].data;
@@ -23,8 +22,7 @@ KERNEL(dropout)
 }
 
 /* The sample numbers of this batch: row i is order[batch size + i]. Beyond the end the order begins again. */
-KERNEL(batch_samples)
-{
+KERNEL(batch_samples) {
     const fv_batch_attributes *a = &task->attributes->batch;
     const int32_t *order = task->input[0].data;
     const fv_control *control = task->input[1].data;
@@ -36,8 +34,7 @@ KERNEL(batch_samples)
 }
 
 /* y[i] = data[samples[i]]; zero where there is no such sample */
-KERNEL(gather_batch)
-{
+KERNEL(gather_batch) {
     const fv_tensor *data = &task->input[0], *y = &task->output[0];
     const int32_t *samples = task->input[1].data;
     const int64_t elements = span(data, 1, data->rank);
@@ -45,28 +42,27 @@ KERNEL(gather_batch)
 
     EACH(i, y->dim[0]) {
         if (!bytes) break;
-        if (inside(samples[i], data->dim[0])) memcpy(element(y, i * elements), element(data, samples[i] * elements), bytes);
-        else memset(element(y, i * elements), 0, bytes);
+        if (inside(samples[i], data->dim[0]))
+            memcpy(element(y, i * elements), element(data, samples[i] * elements), bytes);
+        else
+            memset(element(y, i * elements), 0, bytes);
     }
     return FV_OK;
 }
 
-/* ---- Augmentation of images [n,h,w,c] of any type, keyed by epoch and sample ------------------------------------------- */
+/* ---- Augmentation of images [n,h,w,c] of any type, keyed by epoch and sample ------------------------------------- */
 
-static void draw(const fv_control *control, uint32_t stream, int32_t sample, uint32_t word[4])
-{
+static void draw(const fv_control *control, uint32_t stream, int32_t sample, uint32_t word[4]) {
     const uint32_t counter[4] = { (uint32_t)sample, stream, control->epoch, 0 };
     fv_philox(counter, control->seed, word);
 }
 
-static void copy_element(const fv_tensor *y, int64_t to, const fv_tensor *x, int64_t from)
-{
+static void copy_element(const fv_tensor *y, int64_t to, const fv_tensor *x, int64_t from) {
     memcpy(element(y, to), element(x, from), element_bytes(y->type));
 }
 
 /* Mirrored left to right when the first bit drawn is set. */
-KERNEL(flip)
-{
+KERNEL(flip) {
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     const int32_t *samples = task->input[1].data;
 
@@ -81,8 +77,7 @@ KERNEL(flip)
 }
 
 /* y[n,i,j,c] = x[n, i + dy, j + dx, c], zero outside; dy and dx are drawn from -crop .. crop */
-KERNEL(pad_crop)
-{
+KERNEL(pad_crop) {
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     const int32_t *samples = task->input[1].data;
     const int32_t crop = task->attributes->random.crop;
@@ -103,8 +98,7 @@ KERNEL(pad_crop)
 }
 
 /* y = (x scale - mean[c]) / deviation[c]; channels beyond the fourth use the fourth's figures */
-KERNEL(normalize)
-{
+KERNEL(normalize) {
     const fv_normalize_attributes *a = &task->attributes->normalize;
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     const int64_t channels = last_dim(y);

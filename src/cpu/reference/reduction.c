@@ -1,17 +1,16 @@
 /* reduction.c - sums, means and maxima over a set of axes (bit i: axis i), and sums over everything. */
 #include "cpu/reference/reference.h"
 
-/* Walking only over the axes of a set, in row-major order: how many elements there are, and where the i-th of them lies. */
-static int64_t count_along(const fv_tensor *x, uint32_t axes)
-{
+/* Walking only over the axes of a set, in row-major order: how many elements there are, and where the i-th of them
+ * lies. */
+static int64_t count_along(const fv_tensor *x, uint32_t axes) {
     int64_t count = 1;
     for (int axis = 0; axis < x->rank; axis++)
         if (axes >> axis & 1) count *= x->dim[axis];
     return count;
 }
 
-static int64_t offset_along(const fv_tensor *x, uint32_t axes, int64_t i)
-{
+static int64_t offset_along(const fv_tensor *x, uint32_t axes, int64_t i) {
     int64_t offset = 0, stride = 1;
     for (int axis = x->rank - 1; axis >= 0; axis--) {
         if (axes >> axis & 1) {
@@ -24,36 +23,31 @@ static int64_t offset_along(const fv_tensor *x, uint32_t axes, int64_t i)
 }
 
 /* Element r of those that output element o is made from. */
-static int64_t reduced_from(const fv_tensor *x, uint32_t axes, int64_t o, int64_t r)
-{
+static int64_t reduced_from(const fv_tensor *x, uint32_t axes, int64_t o, int64_t r) {
     return offset_along(x, ~axes, o) + offset_along(x, axes, r);
 }
 
-static double sum_along(const fv_tensor *x, uint32_t axes, int64_t o)
-{
+static double sum_along(const fv_tensor *x, uint32_t axes, int64_t o) {
     double sum = 0;
     EACH(r, count_along(x, axes)) sum += real(x)[reduced_from(x, axes, o, r)];
     return sum;
 }
 
-KERNEL(sum)
-{
+KERNEL(sum) {
     const uint32_t axes = task->attributes->reduce.axes;
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     EACH(o, fv_elements(y)) real(y)[o] = (REAL)sum_along(x, axes, o);
     return FV_OK;
 }
 
-KERNEL(mean)
-{
+KERNEL(mean) {
     const uint32_t axes = task->attributes->reduce.axes;
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     EACH(o, fv_elements(y)) real(y)[o] = (REAL)(sum_along(x, axes, o) / (double)count_along(x, axes));
     return FV_OK;
 }
 
-KERNEL(sum_squares)
-{
+KERNEL(sum_squares) {
     const fv_tensor *x = &task->input[0];
     double sum = 0;
     EACH(i, fv_elements(x)) sum += (double)real(x)[i] * real(x)[i];
@@ -61,8 +55,7 @@ KERNEL(sum_squares)
     return FV_OK;
 }
 
-KERNEL(sum_abs)
-{
+KERNEL(sum_abs) {
     const fv_tensor *x = &task->input[0];
     double sum = 0;
     EACH(i, fv_elements(x)) sum += fabs((double)real(x)[i]);
@@ -71,8 +64,7 @@ KERNEL(sum_abs)
 }
 
 /* NaN wins over every number. */
-KERNEL(max)
-{
+KERNEL(max) {
     const uint32_t axes = task->attributes->reduce.axes;
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     EACH(o, fv_elements(y)) {
@@ -87,8 +79,7 @@ KERNEL(max)
 }
 
 /* dx = dy / number of equal maxima where x = y, else 0 */
-KERNEL(max_gradient)
-{
+KERNEL(max_gradient) {
     const uint32_t axes = task->attributes->reduce.axes;
     const fv_tensor *x = &task->input[0], *y = &task->input[1], *dy = &task->input[2], *dx = &task->output[0];
     EACH(o, fv_elements(y)) {

@@ -1,6 +1,7 @@
-/* reference.h - what the files of the reference backend share. Each family is compiled twice, for REAL float and double,
- * so that one text is both the specification of the 32-bit backends and the oracle that has no rounding to speak of.
- * Sums are taken in double in both. One kernel is one loop nest that reads like the formula; nothing here is fast. */
+/* reference.h - what the files of the reference backend share. Each family is compiled twice, for REAL float and
+ * double, so that one text is both the specification of the 32-bit backends and the oracle that has no rounding to
+ * speak of. Sums are taken in double in both. One kernel is one loop nest that reads like the formula; nothing here
+ * is fast. */
 #ifndef FV_REFERENCE_H
 #define FV_REFERENCE_H
 #include "core/core.h"
@@ -26,14 +27,12 @@ static inline REAL *real(const fv_tensor *t) { return t->data; }
 
 /* The element of a tensor of rank 4 (images: sample, row, column, channel; filters: filter, row, column, channel). */
 #define AT(t, a, b, c, d) (real(t)[at4(t, a, b, c, d)])
-static inline int64_t at4(const fv_tensor *t, int64_t a, int64_t b, int64_t c, int64_t d)
-{
+static inline int64_t at4(const fv_tensor *t, int64_t a, int64_t b, int64_t c, int64_t d) {
     return ((a * t->dim[1] + b) * t->dim[2] + c) * t->dim[3] + d;
 }
 
 /* Product of the sizes of the axes first .. last - 1. */
-static inline int64_t span(const fv_tensor *t, int first, int last)
-{
+static inline int64_t span(const fv_tensor *t, int first, int last) {
     int64_t product = 1;
     for (int axis = first; axis < last; axis++) product *= t->dim[axis];
     return product;
@@ -43,8 +42,7 @@ static inline int64_t last_dim(const fv_tensor *t) { return t->rank ? t->dim[t->
 
 static inline bool inside(int64_t i, int64_t size) { return i >= 0 && i < size; }
 
-static inline size_t element_bytes(fv_type type)
-{
+static inline size_t element_bytes(fv_type type) {
     switch (type) {
     case FV_F32: return sizeof(REAL);
     case FV_I32: return 4;
@@ -55,8 +53,7 @@ static inline size_t element_bytes(fv_type type)
     return 0;
 }
 
-static inline unsigned char *element(const fv_tensor *t, int64_t i)
-{
+static inline unsigned char *element(const fv_tensor *t, int64_t i) {
     return (unsigned char *)t->data + i * (int64_t)element_bytes(t->type);
 }
 #endif

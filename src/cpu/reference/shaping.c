@@ -1,10 +1,9 @@
-/* shaping.c - operations that move elements and compute nothing, for tensors of any type: join, cut out, surround by zeros.
- * (Reshape moves nothing either: it is another name for the same memory. Broadcast is with the arithmetic.) */
+/* shaping.c - operations that move elements and compute nothing, for tensors of any type: join, cut out, surround by
+ * zeros. (Reshape moves nothing either: it is another name for the same memory. Broadcast is with the arithmetic.) */
 #include "cpu/reference/reference.h"
 
 /* The axis is laid side by side: y[.., begin of input i + j, ..] = input i[.., j, ..] */
-KERNEL(concat)
-{
+KERNEL(concat) {
     const fv_tensor *y = &task->output[0];
     const int axis = task->attributes->axis.axis;
     const int64_t inner = span(y, axis + 1, y->rank);
@@ -22,8 +21,7 @@ KERNEL(concat)
 }
 
 /* The element of `whole` that is element i of a box of it which begins at `begin`; -1 when it lies outside. */
-static int64_t within(const fv_tensor *whole, const int64_t *begin, int sign, const fv_tensor *box, int64_t i)
-{
+static int64_t within(const fv_tensor *whole, const int64_t *begin, int sign, const fv_tensor *box, int64_t i) {
     int64_t offset = 0, stride = 1;
     for (int axis = box->rank - 1; axis >= 0; axis--) {
         const int64_t position = i % box->dim[axis] + sign * begin[axis];
@@ -36,8 +34,7 @@ static int64_t within(const fv_tensor *whole, const int64_t *begin, int sign, co
 }
 
 /* y[i, j, ..] = x[begin + i, begin + j, ..] */
-KERNEL(slice)
-{
+KERNEL(slice) {
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     const size_t bytes = element_bytes(y->type);
     EACH(i, fv_elements(y)) memcpy(element(y, i), element(x, within(x, task->attributes->slice.begin, 1, y, i)), bytes);
@@ -45,8 +42,7 @@ KERNEL(slice)
 }
 
 /* y[i, j, ..] = x[i - before, j - before, ..], zero outside */
-KERNEL(pad)
-{
+KERNEL(pad) {
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     const size_t bytes = element_bytes(y->type);
     EACH(i, fv_elements(y)) {

@@ -1,0 +1,109 @@
+/* convolution.c - conv2d, its gradients and its fused form: reads the problem, chooses the algorithm (the first of an ordered list
+ * that fits; the others say why not) and hands over. A 1x1 convolution with stride 1 is a matrix product of pixels. */
+#include "cpu/conv.h"
+#include "cpu/gemm.h"
+#include <stdio.h>
+
+static conv_problem problem_of(const fv_task *task) {
+    const fv_conv_attributes *a = &task->attributes->conv;
+    const fv_tensor *x = &task->input[0], *y = &task->output[0], *w = &task->input[1];
+    if (task->op == FV_OP_conv2d_data_gradient) x = &task->output[0], y = &task->input[0];
+    if (task->op == FV_OP_conv2d_weight_gradient) y = &task->input[1], w = &task->output[0];
+    conv_problem p = { .images = x->dim[0], .channels = x->dim[3], .filters = y->dim[3], .groups = a->groups, .flip = a->flip };
+    for (int axis = 0; axis < 2; axis++) {
+        p.x_size[axis] = x->dim[1 + axis];
+        p.y_size[axis] = y->dim[1 + axis];
+        p.taps[axis] = w->dim[1 + axis];
+        p.stride[axis] = a->stride[axis];
+        p.dilation[axis] = a->dilation[axis];
+        p.pad[axis] = a->pad[2 * axis];
+    }
+    return p;
+}
+
+/* ---- 1x1: a product of matrices ------------------------------------------------------------------------------------------------ */
+static const char *not_a_product(const conv_problem *p) {
+    if (p->taps[0] != 1 || p->taps[1] != 1) return "more than one tap";
+    if (p->stride[0] != 1 || p->stride[1] != 1) return "stride";
+    if (p->groups != 1) return "groups";
+    if (p->x_size[0] != p->y_size[0] || p->x_size[1] != p->y_size[1] || p->pad[0] || p->pad[1]) return "padding";
+    return NULL;
+}
+static gemm product_of(const fv_task *task, const conv_plan *plan) {
+    const conv_problem *p = &plan->problem;
+    int64_t pixels = p->images * p->y_size[0] * p->y_size[1];
+    bool gradient = task->op == FV_OP_conv2d_data_gradient;
+    int64_t in = gradient ? p->filters : p->channels, out = gradient ? p->channels : p->filters;
+    return (gemm){ .m = pixels, .n = out, .k = in, .a = task->input[0].data, .lda = in, .b = task->input[1].data, .ldb = p->channels,
+                   .b_columns = !gradient, .c = task->output[0].data, .ldc = out, .finish = conv_finish(task) };
+}
+static int product_prepare(fv_device *device, fv_task *task, conv_plan *plan) {
+    gemm g = product_of(task, plan);
+    task->scratch_bytes = ISA(gemm_scratch)(device, &g);
+    return FV_OK;
+}
+static int product_run(fv_device *device, const fv_task *task, const conv_plan *plan) {
+    gemm g = product_of(task, plan);
+    ISA(gemm_run)(device, &g, task->scratch);
+    return FV_OK;
+}
+static const conv_algorithm product = { "matrix product", not_a_product, product_prepare, product_run };
+
+/* ---- Choice --------------------------------------------------------------------------------------------------------------------- */
+enum { CHOICES = 4 };
+static const conv_algorithm *const forward[CHOICES] = { &product, &ISA(conv_depthwise_forward), &ISA(conv_direct_forward) };
+static const conv_algorithm *const data[CHOICES] = { &product, &ISA(conv_depthwise_data), &ISA(conv_direct_data) };
+static const conv_algorithm *const weights[CHOICES] = { &ISA(conv_depthwise_weights), &ISA(conv_unfolded_weights), &ISA(conv_direct_weights) };
+
+static const conv_algorithm *choose_algorithm(const conv_algorithm *const *list, const conv_problem *p, char *text) {
+    char others[CONV_TEXT] = "";
+    int used = 0;
+    for (int i = 0; i < CHOICES && list[i]; i++) {
+        const char *why = list[i]->why_not ? list[i]->why_not(p) : NULL;
+        if (!why) {
+            snprintf(text, CONV_TEXT, "%s%s%.*s%s", list[i]->name, used ? " (" : "", CONV_TEXT - 64, others, used ? ")" : "");
+            return list[i];
+        }
+        int length = snprintf(others + used, sizeof others - (size_t)used, "%snot %s: %s", used ? "; " : "", list[i]->name, why);
+        used = (int)least(used + length, (int64_t)sizeof others - 1);
+    }
+    return NULL;
+}
+
+static int conv_supports(fv_device *device, const fv_task *task, char *why, size_t why_bytes) {
+    if (task->attributes->conv.activation < FV_SOFTMAX) return FV_OK;
+    snprintf(why, why_bytes, "the fused activation must be linear, relu, tanh or sigmoid");
+    return FV_ERROR_UNSUPPORTED;
+}
+
+static void conv_release(fv_device *device, fv_task *task) {
+    conv_plan *plan = task->kept;
+    if (!plan) return;
+    device->host.free(plan->own);
+    device->host.free(plan);
+    task->kept = NULL;
+}
+
+static int conv_prepare(fv_device *device, fv_task *task) {
+    conv_plan *plan = device->host.alloc(device->host.context, sizeof *plan, "a convolution's plan");
+    if (!plan) return FV_ERROR_MEMORY;
+    task->kept = plan;
+    plan->problem = problem_of(task);
+    const conv_algorithm *const *list = task->op == FV_OP_conv2d_weight_gradient ? weights
+                                        : task->op == FV_OP_conv2d_data_gradient ? data : forward;
+    plan->algorithm = choose_algorithm(list, &plan->problem, plan->text);
+    task->algorithm = plan->text;
+    int status = plan->algorithm->prepare ? plan->algorithm->prepare(device, task, plan) : FV_OK;
+    if (status) conv_release(device, task);
+    return status;
+}
+
+static int conv_run(fv_device *device, const fv_task *task) {
+    const conv_plan *plan = task->kept;
+    return plan->algorithm->run(device, task, plan);
+}
+#define CONVOLUTION { { conv_supports, conv_prepare, conv_run, conv_release }, NULL }
+const fv_cpu_kernel KERNEL(conv2d) = CONVOLUTION;
+const fv_cpu_kernel KERNEL(conv2d_bias_activation) = CONVOLUTION;
+const fv_cpu_kernel KERNEL(conv2d_data_gradient) = CONVOLUTION;
+const fv_cpu_kernel KERNEL(conv2d_weight_gradient) = CONVOLUTION;

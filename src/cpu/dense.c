@@ -1,0 +1,47 @@
+/* dense.c - fully connected layers: three products of matrices (gemm.c). */
+#include "cpu/gemm.h"
+#include <stdio.h>
+
+static gemm product_of(const fv_task *task) {
+    const fv_tensor *a = &task->input[0], *b = &task->input[1], *c = &task->output[0];
+    gemm g = { .a = a->data, .b = b->data, .c = c->data, .n = columns_of(c), .ldc = columns_of(c) };
+    switch (task->op) {
+    case FV_OP_dense_weight_gradient: /* dw = dy' x: inputs are x, dy */
+        g.a = b->data, g.b = a->data;
+        g.m = columns_of(b), g.k = rows_of(b);
+        g.lda = columns_of(b), g.ldb = columns_of(a);
+        g.a_columns = true;
+        break;
+    case FV_OP_dense_data_gradient: /* dx = dy w */
+        g.m = rows_of(a), g.k = columns_of(a);
+        g.lda = columns_of(a), g.ldb = columns_of(b);
+        break;
+    default: /* y = x w' */
+        g.m = rows_of(a), g.k = columns_of(a);
+        g.lda = columns_of(a), g.ldb = columns_of(b);
+        g.b_columns = true;
+    }
+    if (task->op == FV_OP_dense_bias_activation) g.finish = (tile_finish){ task->input[2].data, task->attributes->dense.activation };
+    return g;
+}
+
+static int dense_supports(fv_device *device, const fv_task *task, char *why, size_t why_bytes) {
+    if (task->attributes->dense.activation < FV_SOFTMAX) return FV_OK;
+    snprintf(why, why_bytes, "the fused activation must be linear, relu, tanh or sigmoid");
+    return FV_ERROR_UNSUPPORTED;
+}
+static int dense_prepare(fv_device *device, fv_task *task) {
+    gemm g = product_of(task);
+    task->scratch_bytes = ISA(gemm_scratch)(device, &g);
+    task->algorithm = ISA(gemm_algorithm)(&g);
+    return FV_OK;
+}
+static int dense_run(fv_device *device, const fv_task *task) {
+    gemm g = product_of(task);
+    ISA(gemm_run)(device, &g, task->scratch);
+    return FV_OK;
+}
+const fv_cpu_kernel KERNEL(dense) = { { .prepare = dense_prepare, .run = dense_run }, NULL };
+const fv_cpu_kernel KERNEL(dense_data_gradient) = { { .prepare = dense_prepare, .run = dense_run }, NULL };
+const fv_cpu_kernel KERNEL(dense_weight_gradient) = { { .prepare = dense_prepare, .run = dense_run }, NULL };
+const fv_cpu_kernel KERNEL(dense_bias_activation) = { { dense_supports, dense_prepare, dense_run, NULL }, NULL };

@@ -1,0 +1,169 @@
+/* pooling.c - maximum and average over windows, and their gradients, vectors running across the channels. Gradients are gathered:
+ * every cell of the image asks the windows that hold it, so nothing is written twice and rows may be worked on in any order. */
+#include "cpu/cpu.h"
+#include "cpu/simd.h"
+
+/* Cells of window o that lie in the image, along one axis: first .. last-1, counted from `begin` on (which may be negative). */
+typedef struct window { int64_t begin, first, last; } window;
+
+static window window_at(const fv_pool_attributes *a, int axis, int64_t o, int64_t size) {
+    int64_t begin = o * a->stride[axis] - a->pad[2 * axis];
+    return (window){ begin, most(begin, 0), least(begin + a->kernel[axis], size) };
+}
+/* Cells that count in an average: those of the image, or of the image and its padding. */
+static int64_t counted_cells(const fv_pool_attributes *a, int axis, int64_t o, int64_t size) {
+    int64_t begin = o * a->stride[axis] - a->pad[2 * axis], end = begin + a->kernel[axis];
+    begin = most(begin, a->exclude_padding ? 0 : -a->pad[2 * axis]);
+    return most(0, least(end, a->exclude_padding ? size : size + a->pad[2 * axis + 1]) - begin);
+}
+/* Windows that hold coordinate i of the image: first .. last-1. */
+static window holders(const fv_pool_attributes *a, int axis, int64_t i, int64_t outputs) {
+    int64_t reach = i + a->pad[2 * axis], before = reach - a->kernel[axis];
+    return (window){ 0, before < 0 ? 0 : before / a->stride[axis] + 1, least(outputs, reach / a->stride[axis] + 1) };
+}
+
+/* Rows of the result: [images * height], with the work of a row for the grain. */
+static void for_rows(fv_device *device, const fv_task *task, const fv_tensor *result, fv_part *part) {
+    int64_t row = result->dim[2] * result->dim[3];
+    fv_parallel(device, result->dim[0] * result->dim[1], 4096 / (row + 1) + 1, part, task);
+}
+
+/* ---- Maximum ------------------------------------------------------------------------------------------------------------------- */
+INLINE void store_index(const fv_tensor *index, int64_t at, vi where, int64_t left) {
+    if (index->type == FV_U8) store_bytes_up_to((uint8_t *)index->data + at, where, left);
+    else store_int_up_to((int32_t *)index->data + at, where, left);
+}
+INLINE vi load_index(const fv_tensor *index, int64_t at, int64_t left) {
+    return index->type == FV_U8 ? load_bytes_up_to((const uint8_t *)index->data + at, left)
+                                : load_int_up_to((const int32_t *)index->data + at, left);
+}
+
+static void max_rows(const void *argument, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const fv_task *task = argument;
+    const fv_pool_attributes *a = &task->attributes->pool;
+    const fv_tensor *x = &task->input[0], *y = &task->output[0], *index = &task->output[1];
+    int64_t channels = x->dim[3], width = x->dim[2];
+    for (int64_t row = begin; row < end; row++) {
+        window v = window_at(a, 0, row % y->dim[1], x->dim[1]);
+        const float *image = (const float *)x->data + row / y->dim[1] * x->dim[1] * width * channels;
+        for (int64_t q = 0; q < y->dim[2]; q++) {
+            window h = window_at(a, 1, q, width);
+            int64_t to = (row * y->dim[2] + q) * channels;
+            bool none = v.first >= v.last || h.first >= h.last;
+            for (int64_t c = 0; c < channels; c += LANES) {
+                int64_t left = channels - c;
+                vf best = none ? splat(-__builtin_inff()) : load_up_to(image + (v.first * width + h.first) * channels + c, left);
+                vi where = none ? (vi){ 0 } : splat_int((int32_t)((v.first - v.begin) * a->kernel[1] + h.first - h.begin));
+                for (int64_t i = v.first; i < v.last; i++)
+                    for (int64_t j = h.first; j < h.last; j++) {
+                        vf value = load_up_to(image + (i * width + j) * channels + c, left);
+                        vi wins = ~(value <= best) & (best == best); /* larger, or the first that is not a number */
+                        best = choose(wins, value, best);
+                        where = choose_int(wins, splat_int((int32_t)((i - v.begin) * a->kernel[1] + j - h.begin)), where);
+                    }
+                if (y->data) store_up_to((float *)y->data + to + c, best, left);
+                if (index->data) store_index(index, to + c, where, left);
+            }
+        }
+    }
+}
+static int max_run(fv_device *device, const fv_task *task) {
+    for_rows(device, task, &task->output[0], max_rows);
+    return FV_OK;
+}
+
+static void max_gradient_rows(const void *argument, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const fv_task *task = argument;
+    const fv_pool_attributes *a = &task->attributes->pool;
+    const fv_tensor *index = &task->input[0], *dy = &task->input[1], *dx = &task->output[0];
+    int64_t channels = dx->dim[3];
+    for (int64_t row = begin; row < end; row++) {
+        int64_t i = row % dx->dim[1], image = row / dx->dim[1] * dy->dim[1];
+        window v = holders(a, 0, i, dy->dim[1]);
+        for (int64_t j = 0; j < dx->dim[2]; j++) {
+            window h = holders(a, 1, j, dy->dim[2]);
+            float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
+            for (int64_t c = 0; c < channels; c += LANES) {
+                vf sum = { 0 };
+                for (int64_t p = v.first; p < v.last; p++)
+                    for (int64_t q = h.first; q < h.last; q++) {
+                        int64_t cell = (i + a->pad[0] - p * a->stride[0]) * a->kernel[1] + j + a->pad[2] - q * a->stride[1];
+                        int64_t at = ((image + p) * dy->dim[2] + q) * channels + c;
+                        vi mine = load_index(index, at, channels - c) == (int32_t)cell;
+                        sum += keep_if(mine, load_up_to((const float *)dy->data + at, channels - c));
+                    }
+                store_up_to(out + c, sum, channels - c);
+            }
+        }
+    }
+}
+static int max_gradient_run(fv_device *device, const fv_task *task) {
+    for_rows(device, task, &task->output[0], max_gradient_rows);
+    return FV_OK;
+}
+
+/* ---- Average ------------------------------------------------------------------------------------------------------------------- */
+static void avg_rows(const void *argument, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const fv_task *task = argument;
+    const fv_pool_attributes *a = &task->attributes->pool;
+    const fv_tensor *x = &task->input[0], *y = &task->output[0];
+    int64_t channels = x->dim[3], width = x->dim[2];
+    for (int64_t row = begin; row < end; row++) {
+        int64_t p = row % y->dim[1];
+        window v = window_at(a, 0, p, x->dim[1]);
+        const float *image = (const float *)x->data + row / y->dim[1] * x->dim[1] * width * channels;
+        for (int64_t q = 0; q < y->dim[2]; q++) {
+            window h = window_at(a, 1, q, width);
+            int64_t cells = counted_cells(a, 0, p, x->dim[1]) * counted_cells(a, 1, q, width);
+            float scale = cells ? 1.0f / (float)cells : 0.0f;
+            float *out = (float *)y->data + (row * y->dim[2] + q) * channels;
+            for (int64_t c = 0; c < channels; c += LANES) {
+                vf sum = { 0 };
+                for (int64_t i = v.first; i < v.last; i++)
+                    for (int64_t j = h.first; j < h.last; j++) sum += load_up_to(image + (i * width + j) * channels + c, channels - c);
+                store_up_to(out + c, sum * scale, channels - c);
+            }
+        }
+    }
+}
+static int avg_run(fv_device *device, const fv_task *task) {
+    for_rows(device, task, &task->output[0], avg_rows);
+    return FV_OK;
+}
+
+static void avg_gradient_rows(const void *argument, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const fv_task *task = argument;
+    const fv_pool_attributes *a = &task->attributes->pool;
+    const fv_tensor *dy = &task->input[0], *dx = &task->output[0];
+    int64_t channels = dx->dim[3];
+    for (int64_t row = begin; row < end; row++) {
+        int64_t image = row / dx->dim[1] * dy->dim[1];
+        window v = holders(a, 0, row % dx->dim[1], dy->dim[1]);
+        for (int64_t j = 0; j < dx->dim[2]; j++) {
+            window h = holders(a, 1, j, dy->dim[2]);
+            float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
+            for (int64_t c = 0; c < channels; c += LANES) {
+                vf sum = { 0 };
+                for (int64_t p = v.first; p < v.last; p++)
+                    for (int64_t q = h.first; q < h.last; q++) {
+                        int64_t cells = counted_cells(a, 0, p, dx->dim[1]) * counted_cells(a, 1, q, dx->dim[2]);
+                        const float *from = (const float *)dy->data + ((image + p) * dy->dim[2] + q) * channels + c;
+                        sum += load_up_to(from, channels - c) * (1.0f / (float)cells);
+                    }
+                store_up_to(out + c, sum, channels - c);
+            }
+        }
+    }
+}
+static int avg_gradient_run(fv_device *device, const fv_task *task) {
+    for_rows(device, task, &task->output[0], avg_gradient_rows);
+    return FV_OK;
+}
+const fv_cpu_kernel KERNEL(max_pool2d) = { { .run = max_run }, NULL };
+const fv_cpu_kernel KERNEL(max_pool2d_gradient) = { { .run = max_gradient_run }, NULL };
+const fv_cpu_kernel KERNEL(avg_pool2d) = { { .run = avg_run }, NULL };
+const fv_cpu_kernel KERNEL(avg_pool2d_gradient) = { { .run = avg_gradient_run }, NULL };

@@ -1,0 +1,177 @@
+/* random.c - dropout, the gathering of a batch, and augmentation. Random numbers are Philox4x32-10 under the key control.seed, with
+ * the counters of the specification: the same bits on every backend. Dropout draws for LANES counters side by side. */
+#include "core/core.h"
+#include "cpu/cpu.h"
+#include "cpu/simd.h"
+
+/* ---- Dropout ------------------------------------------------------------------------------------------------------------------------ */
+enum { DRAWN = 4 * LANES }; /* elements a round: four words a counter */
+
+/* The ten rounds for counters that differ in their first word (and the fourth, where the first wraps). word[w][lane] */
+static void philox_lanes(const uint32_t first[LANES], uint32_t second, uint32_t third, const uint32_t fourth[LANES],
+                         const uint32_t seed[2], uint32_t word[4][LANES]) {
+    uint32_t key[2] = { seed[0], seed[1] };
+    for (int l = 0; l < LANES; l++) word[0][l] = first[l], word[1][l] = second, word[2][l] = third, word[3][l] = fourth[l];
+    for (int round = 0; round < 10; round++, key[0] += 0x9E3779B9u, key[1] += 0xBB67AE85u)
+        for (int l = 0; l < LANES; l++) {
+            uint64_t a = (uint64_t)word[0][l] * 0xD2511F53u, b = (uint64_t)word[2][l] * 0xCD9E8D57u;
+            uint32_t next = (uint32_t)(b >> 32) ^ word[1][l] ^ key[0];
+            word[2][l] = (uint32_t)(a >> 32) ^ word[3][l] ^ key[1];
+            word[0][l] = next;
+            word[1][l] = (uint32_t)b;
+            word[3][l] = (uint32_t)a;
+        }
+}
+static void dropout_blocks(const void *argument, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const fv_task *task = argument;
+    const fv_control *control = task->input[1].data;
+    const float *x = task->input[0].data;
+    float *y = task->output[0].data, rate = task->attributes->random.rate, scale = (float)(1 / (1 - (double)rate));
+    int64_t elements = fv_elements(&task->output[0]);
+    uint32_t high = (uint32_t)(control->step >> 32);
+    for (int64_t block = begin; block < end; block++) {
+        uint32_t first[LANES], fourth[LANES], word[4][LANES], drawn[DRAWN];
+        for (int l = 0; l < LANES; l++) {
+            uint64_t quad = (uint64_t)block * LANES + (uint64_t)l;
+            first[l] = (uint32_t)quad;
+            fourth[l] = (uint32_t)(quad >> 32) ^ high;
+        }
+        philox_lanes(first, task->attributes->random.stream, (uint32_t)control->step, fourth, control->seed, word);
+        for (int l = 0; l < LANES; l++)
+            for (int w = 0; w < 4; w++) drawn[4 * l + w] = word[w][l];
+        for (int64_t i = 0; i < DRAWN && block * DRAWN + i < elements; i += LANES) {
+            int64_t at = block * DRAWN + i, left = elements - at;
+            vi bits = load_int((const int32_t *)drawn + i);
+            vf uniform = __builtin_convertvector((vi)((vu)bits >> 8), vf) * 0x1p-24f;
+            store_up_to(y + at, keep_if(uniform >= rate, load_up_to(x + at, left) * scale), left);
+        }
+    }
+}
+static int dropout_run(fv_device *device, const fv_task *task) {
+    fv_parallel(device, div_up(fv_elements(&task->output[0]), DRAWN), 32, dropout_blocks, task);
+    return FV_OK;
+}
+
+/* ---- A batch -------------------------------------------------------------------------------------------------------------------------- */
+static int batch_run(fv_device *device, const fv_task *task) {
+    (void)device;
+    const int32_t *order = task->input[0].data;
+    const fv_control *control = task->input[1].data;
+    int32_t *rows = task->output[0].data;
+    int64_t samples = fv_elements(&task->input[0]), first = control->batch * task->attributes->batch.size;
+    for (int64_t i = 0; i < fv_elements(&task->output[0]); i++) rows[i] = samples ? order[(first + i) % samples] : 0;
+    return FV_OK;
+}
+
+static int64_t sample_elements(const fv_tensor *t) {
+    int64_t n = 1;
+    for (int i = 1; i < t->rank; i++) n *= t->dim[i];
+    return n;
+}
+static void gather_rows(const void *argument, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const fv_task *task = argument;
+    const fv_tensor *data = &task->input[0];
+    const int32_t *samples = task->input[1].data;
+    size_t bytes = (size_t)sample_elements(data) * type_bytes(data->type);
+    for (int64_t i = begin; i < end; i++) {
+        char *to = (char *)task->output[0].data + (size_t)i * bytes;
+        if (samples[i] >= 0 && samples[i] < data->dim[0]) memcpy(to, (const char *)data->data + (size_t)samples[i] * bytes, bytes);
+        else memset(to, 0, bytes);
+    }
+}
+static int gather_run(fv_device *device, const fv_task *task) {
+    fv_parallel(device, task->output[0].dim[0], 32768 / (sample_elements(&task->input[0]) + 1) + 1, gather_rows, task);
+    return FV_OK;
+}
+
+/* ---- Augmentation of images [n,h,w,c] of any type, keyed by epoch and sample ------------------------------------------------------------ */
+static void draw(const fv_control *control, uint32_t stream, int32_t sample, uint32_t word[4]) {
+    uint32_t counter[4] = { (uint32_t)sample, stream, control->epoch, 0 };
+    fv_philox(counter, control->seed, word);
+}
+static void flip_images(const void *argument, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const fv_task *task = argument;
+    const fv_tensor *x = &task->input[0];
+    size_t pixel = (size_t)x->dim[3] * type_bytes(x->type), row = (size_t)x->dim[2] * pixel, image = (size_t)x->dim[1] * row;
+    for (int64_t n = begin; n < end; n++) {
+        uint32_t word[4];
+        draw(task->input[2].data, FV_STREAM_FLIP, ((const int32_t *)task->input[1].data)[n], word);
+        const char *from = (const char *)x->data + (size_t)n * image;
+        char *to = (char *)task->output[0].data + (size_t)n * image;
+        if (!(word[0] >> 31)) {
+            memcpy(to, from, image);
+            continue;
+        }
+        for (int64_t y = 0; y < x->dim[1]; y++, from += row, to += row)
+            for (int64_t i = 0; i < x->dim[2]; i++) memcpy(to + (size_t)i * pixel, from + (size_t)(x->dim[2] - 1 - i) * pixel, pixel);
+    }
+}
+static void crop_images(const void *argument, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const fv_task *task = argument;
+    const fv_tensor *x = &task->input[0];
+    int64_t height = x->dim[1], width = x->dim[2];
+    size_t pixel = (size_t)x->dim[3] * type_bytes(x->type), row = (size_t)width * pixel, image = (size_t)height * row;
+    uint32_t choices = 2 * (uint32_t)task->attributes->random.crop + 1;
+    for (int64_t n = begin; n < end; n++) {
+        uint32_t word[4];
+        draw(task->input[2].data, FV_STREAM_CROP, ((const int32_t *)task->input[1].data)[n], word);
+        int64_t down = (int64_t)(word[0] % choices) - task->attributes->random.crop;
+        int64_t right = (int64_t)(word[1] % choices) - task->attributes->random.crop;
+        int64_t first = least(width, most(0, -right)), last = most(first, least(width, width - right));
+        const char *from = (const char *)x->data + (size_t)n * image;
+        char *to = (char *)task->output[0].data + (size_t)n * image;
+        for (int64_t y = 0; y < height; y++, to += row) {
+            bool inside = y + down >= 0 && y + down < height && last > first;
+            if (!inside) {
+                memset(to, 0, row);
+                continue;
+            }
+            memset(to, 0, (size_t)first * pixel);
+            memcpy(to + (size_t)first * pixel, from + (size_t)(y + down) * row + (size_t)(first + right) * pixel, (size_t)(last - first) * pixel);
+            memset(to + (size_t)last * pixel, 0, (size_t)(width - last) * pixel);
+        }
+    }
+}
+static int images_run(fv_device *device, const fv_task *task, fv_part *part) {
+    fv_parallel(device, task->output[0].dim[0], 32768 / (sample_elements(&task->output[0]) + 1) + 1, part, task);
+    return FV_OK;
+}
+static int flip_run(fv_device *device, const fv_task *task) { return images_run(device, task, flip_images); }
+static int crop_run(fv_device *device, const fv_task *task) { return images_run(device, task, crop_images); }
+
+/* (x scale - mean) / deviation = x a + b, with a and b of channel min(c, 3). Up to four channels the factors of the elements repeat
+ * after as many vectors as there are channels; beyond, rows of channels are walked. */
+typedef struct factors { float a[4 * LANES], b[4 * LANES]; } factors;
+
+static factors factors_of(const fv_normalize_attributes *n, int64_t channels) {
+    factors f;
+    for (int i = 0; i < 4 * LANES; i++) {
+        int64_t c = channels <= 4 ? i % channels : i < 3 ? i : 3;
+        f.a[i] = (float)((double)n->scale / n->deviation[c]);
+        f.b[i] = (float)(-(double)n->mean[c] / n->deviation[c]);
+    }
+    return f;
+}
+static void normalize_range(const fv_task *task, int64_t begin, int64_t end) {
+    const fv_tensor *x = &task->input[0];
+    int64_t channels = columns_of(x), row = channels <= 4 ? channels * LANES : channels;
+    factors f = factors_of(&task->attributes->normalize, channels);
+    float *y = task->output[0].data;
+    for (int64_t i = begin; i < end;) {
+        int64_t phase = i % row, left = least(end - i, row - phase), at = channels <= 4 ? phase : least(phase, 3);
+        vf value = x->type == FV_U8 ? __builtin_convertvector(load_bytes_up_to((const uint8_t *)x->data + i, left), vf)
+                                    : load_up_to((const float *)x->data + i, left);
+        store_up_to(y + i, value * load(f.a + at) + load(f.b + at), left);
+        i += least(left, LANES);
+    }
+}
+const fv_cpu_kernel KERNEL(dropout) = { { .run = dropout_run }, NULL };
+const fv_cpu_kernel KERNEL(batch_samples) = { { .run = batch_run }, NULL };
+const fv_cpu_kernel KERNEL(gather_batch) = { { .run = gather_run }, NULL };
+const fv_cpu_kernel KERNEL(flip) = { { .run = flip_run }, NULL };
+const fv_cpu_kernel KERNEL(pad_crop) = { { .run = crop_run }, NULL };
+const fv_cpu_kernel KERNEL(normalize) = { { .run = fv_run_ranges }, normalize_range };

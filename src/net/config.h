@@ -1,0 +1,48 @@
+/* config.h - what the files that speak Keras's JSON share. Keras lacks some of our options; a layer that has one becomes up to
+ * three of Keras's: zeros around its input, the layer, its activation. */
+#ifndef FV_NET_CONFIG_H
+#define FV_NET_CONFIG_H
+#include "net/net.h"
+
+enum { FV_PART_BEFORE, FV_PART_MAIN, FV_PART_AFTER, FV_PARTS };
+enum { FV_KERAS_NAME = 256 };
+
+typedef struct fv_keras_part {
+    const char *class_name;      /* NULL: there is no such part */
+    json_t *config;              /* without the name; NULL where the class is there: out of memory */
+    char name[FV_KERAS_NAME];
+} fv_keras_part;
+
+/* config_write.c: the parts of a layer that is no net and no input. */
+int fv_keras_write(const fv_net *, const fv_layer *, fv_keras_part parts[FV_PARTS]);
+void fv_keras_parts_free(fv_keras_part parts[FV_PARTS]);
+
+/* config_read.c: one layer of a file. */
+typedef struct fv_keras_reader {
+    fv_context *context;
+    const char *layer, *class_name; /* for messages */
+    const json_t *config;
+    const fv_shape *input;          /* of its first input, dim[0] = 0; NULL: it has none */
+    int status;
+} fv_keras_reader;
+bool fv_keras_knows(const char *class_name);
+int fv_keras_read(fv_keras_reader *, fv_layer_kind *, fv_layer_options *);
+
+/* config_value.c: options as JSON, both ways. Getters leave *out alone where the option is absent or null; what is of the
+ * wrong type is recorded once. Alternatives of a key, old names, are separated by '|'. */
+json_t *fv_keras_value(const fv_keras_reader *, const char *keys);
+int fv_keras_fail(fv_keras_reader *, fv_status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void fv_keras_int(fv_keras_reader *, const char *keys, int32_t *out);
+void fv_keras_pair(fv_keras_reader *, const char *keys, int32_t out[2]);
+void fv_keras_bool(fv_keras_reader *, const char *keys, bool *out);
+void fv_keras_float(fv_keras_reader *, const char *keys, float *out);
+void fv_keras_activation(fv_keras_reader *, const char *keys, fv_activation *out);
+void fv_keras_initializer(fv_keras_reader *, const char *keys, fv_initializer *out);
+void fv_keras_regularizer(fv_keras_reader *, const char *keys, float *l1, float *l2);
+/* Puts a value into an object; what fails makes the object NULL, and it stays so. */
+void fv_json_put(json_t **object, const char *key, json_t *value);
+json_t *fv_json_float(float);                    /* the shortest number that reads back as the same float */
+json_t *fv_json_pair(const int32_t pair[2]);
+json_t *fv_json_initializer(const fv_initializer *);
+json_t *fv_json_regularizer(float l1, float l2);
+#endif

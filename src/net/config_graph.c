@@ -1,0 +1,428 @@
+/* config_graph.c - from Keras's model_config to a net: chains (Sequential) and graphs (Functional, Model) of Keras 1, 2 and 3,
+ * nets within nets. What is read is foreign: sizes, names, references and depth are checked before they are used. */
+#include "net/config.h"
+#include <string.h>
+
+enum { DEEPEST = 16, MOST_LAYERS = 20000 };
+
+/* A layer of the file. An alias is a part of another layer that was written as several: its nodes are those of its input. */
+typedef struct entry {
+    char name[FV_KERAS_NAME];
+    const char *class_name;
+    const json_t *config, *inbound;  /* inbound NULL: a chain */
+    const json_t *extra;             /* of this layer; NULL: none */
+    bool alias;
+    int32_t layer;                   /* in the net; -1: not yet */
+    int32_t applied, applications;
+    fv_node *node;                   /* of each application, its first output */
+} entry;
+
+typedef struct graph {
+    fv_context *context;
+    fv_net *net;
+    const json_t *extra;
+    entry *entries;
+    int32_t count;
+    int depth;
+} graph;
+
+static fv_net *read_model(fv_context *, const json_t *model, const json_t *extra, bool owned, int depth);
+
+static int fail(const graph *g, fv_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static int fail(const graph *g, fv_status status, const char *format, ...) {
+    char sentence[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(sentence, sizeof sentence, format, arguments);
+    va_end(arguments);
+    return fv_fail(g->context, status, "model configuration: %s", sentence);
+}
+
+/* Older Keras allowed slashes in names; newer ones read such files with '_' in their place, and so do we. */
+static void clean_name(const char *name, char out[FV_KERAS_NAME]) {
+    size_t length = strnlen(name, 200);
+    for (size_t i = 0; i < length; i++) out[i] = name[i] == '/' || (unsigned char)name[i] < 32 || name[i] == 127 ? '_' : name[i];
+    out[length] = 0;
+}
+
+/* ---- Entries --------------------------------------------------------------------------------------------------------------- */
+
+static int read_entry(graph *g, const json_t *item, bool chain, entry *e) {
+    const char *class_name = json_string_value(json_object_get(item, "registered_name"));
+    const json_t *config = json_object_get(item, "config");
+    if (!class_name || strncmp(class_name, "fovea>", 6)) class_name = json_string_value(json_object_get(item, "class_name"));
+    const char *name = json_string_value(json_object_get(config, "name"));
+    if (!name) name = json_string_value(json_object_get(item, "name"));
+    if (!class_name || !(json_is_object(config) || json_is_array(config)))
+        return fail(g, FV_ERROR_FORMAT, "a layer has no class_name or no config");
+    *e = (entry){ .class_name = class_name, .config = config, .layer = -1, .applications = 1 };
+    clean_name(name ? name : "", e->name);
+    e->extra = json_object_get(json_object_get(g->extra, "layers"), e->name);
+    if (!chain) {
+        e->inbound = json_object_get(item, "inbound_nodes");
+        if (!json_is_array(e->inbound)) return fail(g, FV_ERROR_FORMAT, "layer %s has no inbound_nodes", e->name);
+        if (strcmp(class_name, "InputLayer")) e->applications = (int32_t)json_array_size(e->inbound);
+    }
+    if (!e->applications) return FV_OK;
+    e->node = fv_alloc(g->context, (size_t)e->applications, sizeof(fv_node), "nodes of a layer");
+    return e->node ? FV_OK : FV_ERROR_MEMORY;
+}
+
+static entry *find_entry(graph *g, const char *name) {
+    char clean[FV_KERAS_NAME];
+    clean_name(name, clean);
+    for (int32_t i = 0; i < g->count; i++)
+        if (!strcmp(g->entries[i].name, clean)) return &g->entries[i];
+    return NULL;
+}
+
+/* The parts of a layer that the extra names are read as one layer again. */
+static void mark_aliases(graph *g) {
+    static const struct { const char *key, *class_name; } parts[] = { { "before", "ZeroPadding2D" }, { "after", "Activation" } };
+    for (int32_t i = 0; i < g->count; i++)
+        for (int p = 0; p < 2; p++) {
+            const char *name = json_string_value(json_object_get(g->entries[i].extra, parts[p].key));
+            entry *part = name ? find_entry(g, name) : NULL;
+            if (part && part != &g->entries[i] && !strcmp(part->class_name, parts[p].class_name)) part->alias = true;
+        }
+}
+
+static int read_entries(graph *g, const json_t *layers, bool chain) {
+    size_t count = json_array_size(layers);
+    if (!json_is_array(layers) || !count || count > MOST_LAYERS)
+        return fail(g, FV_ERROR_FORMAT, "it has no list of 1 to %d layers", MOST_LAYERS);
+    g->entries = fv_alloc(g->context, count, sizeof(entry), "layers of a file");
+    if (!g->entries) return FV_ERROR_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        entry e;
+        int status = read_entry(g, json_array_get(layers, i), chain, &e);
+        if (status) return status;
+        if (e.name[0] && find_entry(g, e.name)) {
+            fv_free(e.node);
+            return fail(g, FV_ERROR_FORMAT, "two layers are called %s", e.name);
+        }
+        g->entries[g->count++] = e;
+    }
+    mark_aliases(g);
+    return FV_OK;
+}
+
+static void free_graph(graph *g) {
+    for (int32_t i = 0; i < g->count; i++) fv_free(g->entries[i].node);
+    fv_free(g->entries);
+}
+
+/* ---- Layers ----------------------------------------------------------------------------------------------------------------- */
+
+/* [null, 28, 28, 1] */
+static fv_node add_input(graph *g, const char *name, const json_t *shape, const char *type) {
+    static const struct { const char *name; fv_type type; } types[] = { { "uint8", FV_U8 }, { "int32", FV_I32 }, { "int64", FV_I32 } };
+    fv_layer_options options = {0};
+    size_t rank = json_array_size(shape);
+    if (rank < 2 || rank > FV_RANK) {
+        fail(g, FV_ERROR_FORMAT, "input %s has no shape of 2 to %d sizes", name, FV_RANK);
+        return (fv_node){0};
+    }
+    options.input.rank = (int32_t)rank - 1;
+    for (size_t i = 1; i < rank; i++) {
+        const json_t *size = json_array_get(shape, i);
+        options.input.shape[i - 1] = json_integer_value(size);
+        if (!json_is_null(size) && json_integer_value(size) < 1) {
+            fail(g, FV_ERROR_FORMAT, "size %d of input %s is not a number of at least 1", (int)i, name);
+            return (fv_node){0};
+        }
+    }
+    for (size_t i = 0; type && i < sizeof types / sizeof *types; i++)
+        if (!strcmp(type, types[i].name)) options.input.type = types[i].type;
+    return fv_net_add(g->net, FV_LAYER_INPUT, &options, NULL, 0, name && *name ? name : NULL);
+}
+
+static fv_node add_input_layer(graph *g, const entry *e) {
+    const json_t *shape = json_object_get(e->config, "batch_shape");
+    if (!json_is_array(shape)) shape = json_object_get(e->config, "batch_input_shape");
+    if (json_is_true(json_object_get(e->config, "sparse")) || json_is_true(json_object_get(e->config, "ragged"))) {
+        fail(g, FV_ERROR_UNSUPPORTED, "input %s is sparse or ragged", e->name);
+        return (fv_node){0};
+    }
+    return add_input(g, e->name, shape, json_string_value(json_object_get(e->config, "dtype")));
+}
+
+static bool is_model(const char *class_name) {
+    return !strcmp(class_name, "Sequential") || !strcmp(class_name, "Functional") || !strcmp(class_name, "Model");
+}
+
+static fv_node add_net(graph *g, const entry *e, const fv_node *inputs, int32_t count) {
+    json_t *model = json_pack("{s:s,s:O}", "class_name", e->class_name, "config", e->config);
+    if (!model) {
+        fv_fail_memory(g->context, "the description of a net", 0);
+        return (fv_node){0};
+    }
+    fv_net *inner = read_model(g->context, model, json_object_get(e->extra, "net"), true, g->depth + 1);
+    json_decref(model);
+    if (!inner) return (fv_node){0};
+    fv_node node = fv_call(g->net, inner, (fv_nodes){ inputs, count });
+    if (!node.id) fv_object_free(inner);
+    return node;
+}
+
+/* What the parts of a layer said that Keras's form of it does not. */
+static void restore_parts(graph *g, const entry *e, fv_layer_kind kind, fv_layer_options *options) {
+    const json_t *pad = json_object_get(e->extra, "pad"), *padding = json_object_get(e->extra, "padding");
+    const char *before = json_string_value(json_object_get(e->extra, "before")), *after = json_string_value(json_object_get(e->extra, "after"));
+    entry *zeros = before ? find_entry(g, before) : NULL, *activation = after ? find_entry(g, after) : NULL;
+    if (zeros && zeros->alias && (kind == FV_LAYER_CONV2D || kind == FV_LAYER_AVG_POOL2D)) {
+        int32_t *to = kind == FV_LAYER_CONV2D ? options->conv2d.pad : options->pool.pad;
+        for (size_t i = 0; i < 4; i++) to[i] = (int32_t)json_integer_value(json_array_get(pad, i));
+        int32_t *mode = kind == FV_LAYER_CONV2D ? &options->conv2d.padding : &options->pool.padding;
+        *mode = (int32_t)json_integer_value(padding);
+    }
+    if (!activation || !activation->alias) return;
+    fv_keras_reader r = { .context = g->context, .layer = activation->name, .class_name = "Activation", .config = activation->config };
+    bool merge = kind == FV_LAYER_ADD || kind == FV_LAYER_SUBTRACT || kind == FV_LAYER_MULTIPLY;
+    if (kind == FV_LAYER_BATCH_NORM) fv_keras_activation(&r, "activation", &options->batch_norm.activation);
+    else if (merge) fv_keras_activation(&r, "activation", &options->merge.activation);
+    else activation->alias = false;
+}
+
+static fv_node add_new(graph *g, entry *e, const fv_node *inputs, int32_t count) {
+    fv_net *net = g->net;
+    const char *name = e->name[0] ? e->name : NULL;
+    fv_node node = {0};
+    if (!strcmp(e->class_name, "InputLayer")) {
+        node = add_input_layer(g, e);
+    } else if (is_model(e->class_name)) {
+        node = add_net(g, e, inputs, count);
+    } else {
+        fv_layer_kind kind;
+        fv_layer_options options;
+        fv_keras_reader r = { .context = g->context, .layer = e->name, .class_name = e->class_name, .config = e->config };
+        if (count > 0) r.input = &net->node[inputs[0].id - 1].shape;
+        if (fv_keras_read(&r, &kind, &options)) return (fv_node){0};
+        restore_parts(g, e, kind, &options);
+        node = fv_net_add(net, kind, &options, inputs, count, name);
+    }
+    if (!node.id) return node;
+    fv_layer *layer = &net->layer[net->layer_count - 1];
+    e->layer = net->layer_count - 1;
+    if (json_is_false(json_object_get(e->config, "trainable"))) layer->frozen = true;
+    const json_t *stream = json_object_get(e->extra, "stream");
+    if (json_is_integer(stream)) layer->stream = (uint32_t)json_integer_value(stream);
+    return node;
+}
+
+/* Applies an entry, once more if it has a layer already. */
+static int apply(graph *g, entry *e, const fv_node *inputs, int32_t count) {
+    fv_node node;
+    if (e->alias && count == 1) node = inputs[0];
+    else node = e->layer < 0 ? add_new(g, e, inputs, count) : fv_net_apply(g->net, e->layer, inputs, count);
+    if (!node.id) return fv_ok(g->context) ? fail(g, FV_ERROR_FORMAT, "layer %s cannot be made", e->name) : (int)g->context->status;
+    e->node[e->applied++] = node;
+    return FV_OK;
+}
+
+/* ---- Chains ----------------------------------------------------------------------------------------------------------------- */
+
+/* Keras 2 gives the shape of the first layer's input, Keras 3 that of the built model, where no InputLayer says it. */
+static fv_node first_input(graph *g, const json_t *config) {
+    const entry *e = &g->entries[0];
+    if (!strcmp(e->class_name, "InputLayer")) return (fv_node){0};
+    const json_t *shape = json_object_get(e->config, "batch_input_shape"), *width = json_object_get(e->config, "input_dim");
+    const char *type = json_string_value(json_object_get(e->config, "dtype"));
+    if (!json_is_array(shape)) shape = json_object_get(config, "build_input_shape");
+    if (json_is_array(shape)) return add_input(g, NULL, shape, type);
+    if (json_is_integer(width)) {
+        json_t *made = json_pack("[n,O]", width);
+        fv_node node = add_input(g, NULL, made, type);
+        json_decref(made);
+        return node;
+    }
+    if (is_model(e->class_name)) {
+        const json_t *inner = json_object_get(e->config, "layers"), *first = json_object_get(json_array_get(json_is_array(inner) ? inner : e->config, 0), "config");
+        shape = json_object_get(first, "batch_shape");
+        if (!json_is_array(shape)) shape = json_object_get(first, "batch_input_shape");
+        if (!json_is_array(shape)) shape = json_object_get(e->config, "build_input_shape");
+        if (json_is_array(shape)) return add_input(g, NULL, shape, type);
+    }
+    fail(g, FV_ERROR_FORMAT, "it does not say the shape of its input");
+    return (fv_node){0};
+}
+
+static int read_chain(graph *g, const json_t *config) {
+    int status = read_entries(g, json_is_array(config) ? config : json_object_get(config, "layers"), true);
+    if (status) return status;
+    fv_node node = first_input(g, config);
+    if (!fv_ok(g->context)) return g->context->status;
+    for (int32_t i = 0; i < g->count; i++) {
+        if (i > 0 && !strcmp(g->entries[i].class_name, "InputLayer"))
+            return fail(g, FV_ERROR_FORMAT, "layer %s is an input in the middle of a chain", g->entries[i].name);
+        if ((status = apply(g, &g->entries[i], &node, node.id > 0))) return status;
+        node = g->entries[i].node[0];
+    }
+    return fv_output(g->net, node);
+}
+
+/* ---- Graphs ------------------------------------------------------------------------------------------------------------------ */
+
+/* ["c1", 0, 0] to a node; id 0: its layer has not been applied so often yet. */
+static int find_tensor(graph *g, const json_t *reference, fv_node *node) {
+    const char *name = json_string_value(json_array_get(reference, 0));
+    json_int_t application = json_integer_value(json_array_get(reference, 1)), output = json_integer_value(json_array_get(reference, 2));
+    entry *e = name ? find_entry(g, name) : NULL;
+    if (!e) return fail(g, FV_ERROR_FORMAT, "it refers to the layer '%.80s', which it does not have", name ? name : "?");
+    if (application < 0 || application >= e->applications)
+        return fail(g, FV_ERROR_FORMAT, "it refers to application %lld of layer %s, which is applied %d times", (long long)application,
+                    e->name, (int)e->applications);
+    *node = application < e->applied ? e->node[application] : (fv_node){0};
+    if (!node->id) return FV_OK;
+    int32_t outputs = e->layer >= 0 && g->net->layer[e->layer].inner ? g->net->layer[e->layer].inner->output_count : 1;
+    if (output < 0 || output >= outputs)
+        return fail(g, FV_ERROR_FORMAT, "it refers to output %lld of layer %s, which has %d", (long long)output, e->name, (int)outputs);
+    node->id += (int32_t)output;
+    return FV_OK;
+}
+
+typedef struct tensors { fv_node *node; int32_t count, capacity; bool ready; } tensors;
+
+static int add_tensor(graph *g, const json_t *reference, tensors *t) {
+    if (t->count == t->capacity) {
+        int32_t capacity = t->capacity ? 2 * t->capacity : 8;
+        fv_node *grown = fv_grow(g->context, t->node, (size_t)t->count, (size_t)capacity, sizeof(fv_node), "inputs of a layer");
+        if (!grown) return FV_ERROR_MEMORY;
+        t->node = grown;
+        t->capacity = capacity;
+    }
+    int status = find_tensor(g, reference, &t->node[t->count]);
+    if (!status && !t->node[t->count].id) t->ready = false;
+    t->count += !status;
+    return status;
+}
+
+/* Keras 3's form: {"args": [..], "kwargs": {..}} with tensors {"class_name": "__keras_tensor__", ..} in lists of any depth. */
+static int collect_tensors(graph *g, const json_t *value, tensors *t, int depth) {
+    if (depth > DEEPEST) return fail(g, FV_ERROR_FORMAT, "inbound_nodes are nested too deep");
+    const char *class_name = json_string_value(json_object_get(value, "class_name"));
+    if (class_name && !strcmp(class_name, "__keras_tensor__"))
+        return add_tensor(g, json_object_get(json_object_get(value, "config"), "keras_history"), t);
+    int status = FV_OK;
+    for (size_t i = 0; i < json_array_size(value) && !status; i++) status = collect_tensors(g, json_array_get(value, i), t, depth + 1);
+    return status;
+}
+
+static int read_inputs(graph *g, const entry *e, const json_t *inbound, tensors *t) {
+    *t = (tensors){ .ready = true };
+    if (json_is_object(inbound)) {
+        tensors keyword = { .ready = true };
+        const char *key;
+        json_t *value;
+        int status = collect_tensors(g, json_object_get(inbound, "args"), t, 0);
+        json_object_foreach(json_object_get(inbound, "kwargs"), key, value)
+            if (!status) status = collect_tensors(g, value, &keyword, 0);
+        fv_free(keyword.node);
+        if (!status && keyword.count) return fail(g, FV_ERROR_UNSUPPORTED, "layer %s has an input by keyword", e->name);
+        return status;
+    }
+    int status = FV_OK;
+    for (size_t i = 0; i < json_array_size(inbound) && !status; i++) status = add_tensor(g, json_array_get(inbound, i), t);
+    return status;
+}
+
+/* One round over all layers: applies what has its inputs. */
+static int apply_ready(graph *g, int32_t *applied, const entry **waiting) {
+    *applied = 0;
+    *waiting = NULL;
+    for (int32_t i = 0; i < g->count; i++) {
+        entry *e = &g->entries[i];
+        bool input = !strcmp(e->class_name, "InputLayer");
+        while (e->applied < e->applications) {
+            tensors t = { .ready = true };
+            int status = input ? FV_OK : read_inputs(g, e, json_array_get(e->inbound, (size_t)e->applied), &t);
+            if (!status && t.ready) status = apply(g, e, t.node, t.count);
+            fv_free(t.node);
+            if (status) return status;
+            if (!t.ready) {
+                *waiting = e;
+                break;
+            }
+            ++*applied;
+        }
+    }
+    return FV_OK;
+}
+
+/* [["a",0,0],["b",0,0]], or one alone: ["a",0,0]. */
+static size_t reference_count(const json_t *list) { return json_is_string(json_array_get(list, 0)) ? 1 : json_array_size(list); }
+static const json_t *reference(const json_t *list, size_t i) { return json_is_string(json_array_get(list, 0)) ? list : json_array_get(list, i); }
+
+/* The order of the inputs is the one in which the model was called, not that of its layers. */
+static int order_inputs(graph *g, const json_t *list) {
+    size_t count = reference_count(list);
+    if (count != (size_t)g->net->input_count) return fail(g, FV_ERROR_FORMAT, "its input_layers are not its %d inputs", (int)g->net->input_count);
+    int32_t *order = fv_alloc(g->context, count, sizeof(int32_t), "inputs");
+    int status = order ? FV_OK : FV_ERROR_MEMORY;
+    for (size_t i = 0; i < count && !status; i++) {
+        fv_node node;
+        status = find_tensor(g, reference(list, i), &node);
+        if (status) break;
+        bool twice = false;
+        for (size_t k = 0; k < i; k++) twice |= order[k] == node.id - 1;
+        order[i] = node.id - 1;
+        if (twice || !node.id || g->net->layer[g->net->node[node.id - 1].layer].kind != FV_LAYER_INPUT)
+            status = fail(g, FV_ERROR_FORMAT, "its input_layers are not its inputs, each once");
+    }
+    if (!status) memcpy(g->net->input, order, count * sizeof *order);
+    fv_free(order);
+    return status;
+}
+
+static int read_graph(graph *g, const json_t *config) {
+    int status = read_entries(g, json_object_get(config, "layers"), false);
+    int32_t applied = 1;
+    const entry *waiting = NULL;
+    while (!status && applied) status = apply_ready(g, &applied, &waiting);
+    if (!status && waiting) status = fail(g, FV_ERROR_FORMAT, "the inputs of layer %s are never made: the graph is not one", waiting->name);
+    if (!status) status = order_inputs(g, json_object_get(config, "input_layers"));
+    const json_t *outputs = json_object_get(config, "output_layers");
+    if (!status && !reference_count(outputs)) status = fail(g, FV_ERROR_FORMAT, "it has no output_layers");
+    for (size_t i = 0; !status && i < reference_count(outputs); i++) {
+        fv_node node = {0};
+        status = find_tensor(g, reference(outputs, i), &node);
+        if (!status) status = fv_output(g->net, node);
+    }
+    return status;
+}
+
+/* ---- Models ------------------------------------------------------------------------------------------------------------------ */
+
+static fv_net *read_model(fv_context *context, const json_t *model, const json_t *extra, bool owned, int depth) {
+    graph g = { .context = context, .extra = extra, .depth = depth };
+    const char *class_name = json_string_value(json_object_get(model, "class_name"));
+    const json_t *config = json_object_get(model, "config"), *next_stream = json_object_get(extra, "next_stream");
+    if (!class_name || !is_model(class_name)) {
+        fail(&g, FV_ERROR_UNSUPPORTED, "'%.80s' is neither Sequential nor Functional nor Model", class_name ? class_name : "?");
+        return NULL;
+    }
+    if (depth > DEEPEST) {
+        fail(&g, FV_ERROR_FORMAT, "models are nested deeper than %d", DEEPEST);
+        return NULL;
+    }
+    char name[FV_KERAS_NAME] = "";
+    const char *given = json_string_value(json_object_get(config, "name"));
+    if (given) clean_name(given, name);
+    g.net = fv_net_make(context, name[0] ? name : NULL, owned);
+    if (!g.net) return NULL;
+    int status = !strcmp(class_name, "Sequential") ? read_chain(&g, config) : read_graph(&g, config);
+    if (json_is_integer(next_stream)) g.net->next_stream = (uint32_t)json_integer_value(next_stream);
+    free_graph(&g);
+    if (!status) return g.net;
+    fv_object_free(g.net);
+    return NULL;
+}
+
+fv_net *fv_net_extra_from_json(fv_context *context, const json_t *config, const json_t *extra) {
+    if (!fv_ok(context)) return NULL;
+    if (json_is_object(config)) return read_model(context, config, extra, false, 0);
+    fv_fail(context, FV_ERROR_FORMAT, "model configuration: it is not a JSON object");
+    return NULL;
+}
+
+fv_net *fv_net_from_config(fv_context *context, const json_t *config) { return fv_net_extra_from_json(context, config, NULL); }

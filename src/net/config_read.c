@@ -1,0 +1,291 @@
+/* config_read.c - one layer of a Keras file: a table of the classes that are read, with the options each of them knows. An
+ * option that is not in the table and says anything at all is refused by name, because it would change what the layer does. */
+#include "net/config.h"
+#include <string.h>
+
+/* ---- Pieces ------------------------------------------------------------------------------------------------------------ */
+
+static void read_padding(fv_keras_reader *r, int32_t *padding, int32_t pad[4]) {
+    const json_t *value = fv_keras_value(r, "padding|border_mode"), *sides = json_object_get(r->config, "pad");
+    const char *name = value ? json_string_value(value) : "valid";
+    bool ours = !strncmp(r->class_name, "fovea>", 6);
+    if (name && !strcmp(name, "valid")) *padding = FV_VALID;
+    else if (name && !strcmp(name, "same")) *padding = FV_SAME;
+    else if (name && ours && !strcmp(name, "full")) *padding = FV_FULL;
+    else fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "padding '%.40s' is neither valid nor same", name ? name : "?");
+    for (size_t i = 0; ours && i < 4 && i < json_array_size(sides); i++) {
+        json_int_t pixels = json_integer_value(json_array_get(sides, i));
+        if (pixels < 0 || pixels > INT32_MAX) fv_keras_fail(r, FV_ERROR_FORMAT, "option 'pad' is not four numbers of pixels");
+        else pad[i] = (int32_t)pixels;
+    }
+}
+
+static bool positive(fv_keras_reader *r, const char *option, int32_t value) {
+    if (value >= 1) return true;
+    fv_keras_fail(r, FV_ERROR_FORMAT, "option '%s' is missing or below 1", option);
+    return false;
+}
+
+static void read_use_bias(fv_keras_reader *r, bool *no_bias) {
+    bool use = true;
+    fv_keras_bool(r, "use_bias|bias", &use);
+    *no_bias = !use;
+}
+
+/* ---- Windows ------------------------------------------------------------------------------------------------------------- */
+
+static void read_conv2d(fv_keras_reader *r, fv_layer_options *options) {
+    fv_conv2d_options *o = &options->conv2d;
+    fv_keras_int(r, "filters|nb_filter", &o->filters);
+    fv_keras_pair(r, "kernel_size", o->kernel_hw);
+    fv_keras_int(r, "nb_row", &o->kernel_hw[0]);
+    fv_keras_int(r, "nb_col", &o->kernel_hw[1]);
+    fv_keras_pair(r, "strides|subsample", o->stride_hw);
+    fv_keras_pair(r, "dilation_rate", o->dilation_hw);
+    fv_keras_int(r, "groups", &o->groups);
+    read_padding(r, &o->padding, o->pad);
+    fv_keras_activation(r, "activation", &o->activation);
+    read_use_bias(r, &o->no_bias);
+    fv_keras_initializer(r, "kernel_initializer|init", &o->kernel_initializer);
+    fv_keras_initializer(r, "bias_initializer", &o->bias_initializer);
+    fv_keras_regularizer(r, "kernel_regularizer|W_regularizer", &o->l1, &o->l2);
+    fv_keras_regularizer(r, "bias_regularizer|b_regularizer", &o->bias_l1, &o->bias_l2);
+    o->flip_kernel = !strcmp(r->class_name, "fovea>FlipConv2D");
+    if (positive(r, "filters", o->filters)) positive(r, "kernel_size", o->kernel_hw[0] < o->kernel_hw[1] ? o->kernel_hw[0] : o->kernel_hw[1]);
+}
+
+static void read_depthwise(fv_keras_reader *r, fv_layer_options *options) {
+    fv_conv2d_options *o = &options->conv2d;
+    int32_t multiplier = 1;
+    fv_keras_int(r, "depth_multiplier", &multiplier);
+    fv_keras_pair(r, "kernel_size", o->kernel_hw);
+    fv_keras_pair(r, "strides", o->stride_hw);
+    fv_keras_pair(r, "dilation_rate", o->dilation_hw);
+    read_padding(r, &o->padding, o->pad);
+    fv_keras_activation(r, "activation", &o->activation);
+    read_use_bias(r, &o->no_bias);
+    fv_keras_initializer(r, "depthwise_initializer", &o->kernel_initializer);
+    fv_keras_initializer(r, "bias_initializer", &o->bias_initializer);
+    fv_keras_regularizer(r, "depthwise_regularizer", &o->l1, &o->l2);
+    fv_keras_regularizer(r, "bias_regularizer", &o->bias_l1, &o->bias_l2);
+    if (!positive(r, "kernel_size", o->kernel_hw[0]) || !positive(r, "depth_multiplier", multiplier)) return;
+    int64_t channels = r->input && r->input->rank == 4 ? r->input->dim[3] : 0, filters;
+    if (channels < 1 || __builtin_mul_overflow(channels, (int64_t)multiplier, &filters) || filters > INT32_MAX) {
+        fv_keras_fail(r, FV_ERROR_SHAPE, "its input does not say how many channels there are");
+        return;
+    }
+    o->groups = (int32_t)channels;
+    o->filters = (int32_t)filters;
+}
+
+static void read_pool2d(fv_keras_reader *r, fv_layer_options *options) {
+    fv_pool2d_options *o = &options->pool;
+    fv_keras_pair(r, "pool_size", o->size_hw);
+    fv_keras_pair(r, "strides", o->stride_hw);
+    read_padding(r, &o->padding, o->pad);
+    if (strncmp(r->class_name, "fovea>", 6)) return;
+    fv_keras_bool(r, "ceil_mode", &o->ceil_mode);
+    fv_keras_bool(r, "exclude_padding", &o->exclude_padding);
+}
+
+static void read_global_pool(fv_keras_reader *r, fv_layer_options *options) {
+    fv_keras_bool(r, "keepdims", &options->global_pool.keep_dims);
+}
+
+/* One number, [vertical, horizontal], or [[top, bottom], [left, right]]. */
+static void read_zero_padding(fv_keras_reader *r, fv_layer_options *options) {
+    const json_t *value = fv_keras_value(r, "padding");
+    int32_t *pad = options->zero_padding.pad;
+    for (int side = 0; side < 4; side++) {
+        const json_t *pixels = json_is_array(value) ? json_array_get(value, (size_t)side / 2) : value;
+        if (json_is_array(pixels)) pixels = json_array_get(pixels, (size_t)side % 2);
+        json_int_t number = value ? json_integer_value(pixels) : 1; /* Keras's default */
+        if ((value && !json_is_integer(pixels)) || number < 0 || number > INT32_MAX) {
+            fv_keras_fail(r, FV_ERROR_FORMAT, "option 'padding' is not a number of pixels for each side");
+            return;
+        }
+        pad[side] = (int32_t)number;
+    }
+}
+
+/* ---- The others ------------------------------------------------------------------------------------------------------------- */
+
+static void read_dense(fv_keras_reader *r, fv_layer_options *options) {
+    fv_dense_options *o = &options->dense;
+    fv_keras_int(r, "units|output_dim", &o->units);
+    fv_keras_activation(r, "activation", &o->activation);
+    read_use_bias(r, &o->no_bias);
+    fv_keras_initializer(r, "kernel_initializer|init", &o->kernel_initializer);
+    fv_keras_initializer(r, "bias_initializer", &o->bias_initializer);
+    fv_keras_regularizer(r, "kernel_regularizer|W_regularizer", &o->l1, &o->l2);
+    fv_keras_regularizer(r, "bias_regularizer|b_regularizer", &o->bias_l1, &o->bias_l2);
+    positive(r, "units", o->units);
+}
+
+/* The axis must be the last one, which is where the channels are. */
+static void read_last_axis(fv_keras_reader *r) {
+    json_t *value = fv_keras_value(r, "axis");
+    if (json_is_array(value) && json_array_size(value) == 1) value = json_array_get(value, 0);
+    if (!value || (json_is_integer(value) && json_integer_value(value) == -1)) return;
+    if (json_is_integer(value) && r->input && json_integer_value(value) == r->input->rank - 1) return;
+    fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "only the last axis is supported");
+}
+
+static void read_batch_norm(fv_keras_reader *r, fv_layer_options *options) {
+    fv_batch_norm_options *o = &options->batch_norm;
+    bool center = true, scale = true;
+    int32_t mode = 0;
+    read_last_axis(r);
+    o->momentum = 0.99f;
+    o->epsilon = 1e-3f;
+    fv_keras_float(r, "momentum", &o->momentum);
+    fv_keras_float(r, "epsilon", &o->epsilon);
+    fv_keras_bool(r, "center", &center);
+    fv_keras_bool(r, "scale", &scale);
+    fv_keras_int(r, "mode", &mode);
+    if (mode) fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "mode %d of Keras 1 is not supported", (int)mode);
+    fv_keras_initializer(r, "gamma_initializer|gamma_init", &o->gamma_initializer);
+    fv_keras_initializer(r, "beta_initializer|beta_init", &o->beta_initializer);
+    o->momentum = fv_option_given(o->momentum);
+    o->epsilon = fv_option_given(o->epsilon);
+    o->no_center = !center;
+    o->no_scale = !scale;
+}
+
+static void read_lrn(fv_keras_reader *r, fv_layer_options *options) {
+    fv_lrn_options *o = &options->lrn;
+    *o = (fv_lrn_options){ .alpha = 1e-4f, .beta = 0.75f, .k = 2.0f };
+    fv_keras_int(r, "size", &o->size);
+    fv_keras_float(r, "alpha", &o->alpha);
+    fv_keras_float(r, "beta", &o->beta);
+    fv_keras_float(r, "k", &o->k);
+    o->alpha = fv_option_given(o->alpha);
+    o->beta = fv_option_given(o->beta);
+    o->k = fv_option_given(o->k);
+}
+
+static void read_dropout(fv_keras_reader *r, fv_layer_options *options) {
+    float rate = -1;
+    fv_keras_float(r, "rate|p", &rate);
+    if (rate < 0) fv_keras_fail(r, FV_ERROR_FORMAT, "option 'rate' is missing or negative");
+    options->dropout.rate = fv_option_given(rate);
+}
+
+static void read_activation(fv_keras_reader *r, fv_layer_options *options) {
+    fv_keras_activation(r, "activation", &options->activation.activation);
+}
+
+static void read_relu(fv_keras_reader *r, fv_layer_options *options) {
+    float slope = 0, threshold = 0;
+    fv_keras_float(r, "negative_slope", &slope);
+    fv_keras_float(r, "threshold", &threshold);
+    if (slope != 0.0f || threshold != 0.0f || fv_keras_value(r, "max_value"))
+        fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "a slope, a threshold and a largest value are not supported");
+    options->activation.activation = FV_RELU;
+}
+
+static void read_softmax(fv_keras_reader *r, fv_layer_options *options) {
+    read_last_axis(r);
+    options->activation.activation = FV_SOFTMAX;
+}
+
+static void read_nothing(fv_keras_reader *r, fv_layer_options *options) {}
+
+static void read_reshape(fv_keras_reader *r, fv_layer_options *options) {
+    const json_t *shape = fv_keras_value(r, "target_shape|dims");
+    size_t rank = json_array_size(shape);
+    if (rank < 1 || rank >= FV_RANK) fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "option 'target_shape' does not have 1 to %d sizes", FV_RANK - 1);
+    options->reshape.rank = (int32_t)(rank < FV_RANK ? rank : 0);
+    for (size_t i = 0; i < rank && rank < FV_RANK; i++) options->reshape.shape[i] = json_integer_value(json_array_get(shape, i));
+}
+
+static void read_concat(fv_keras_reader *r, fv_layer_options *options) {
+    int32_t axis = -1;
+    fv_keras_int(r, "axis", &axis);
+    if (!axis) fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "batches cannot be joined");
+    options->concat.axis = axis;
+}
+
+/* ---- The table ------------------------------------------------------------------------------------------------------------------- */
+
+#define WEIGHTED "activation use_bias bias bias_initializer bias_regularizer b_regularizer init W_regularizer "
+#define WINDOW "kernel_size strides padding border_mode dilation_rate "
+
+static const struct keras_class {
+    const char *name;
+    fv_layer_kind kind;
+    void (*read)(fv_keras_reader *, fv_layer_options *);
+    const char *options; /* that read looks at, each followed by a space */
+} classes[] = {
+    { "Conv2D", FV_LAYER_CONV2D, read_conv2d, WEIGHTED WINDOW "filters groups kernel_initializer kernel_regularizer " },
+    { "Convolution2D", FV_LAYER_CONV2D, read_conv2d, WEIGHTED WINDOW "nb_filter nb_row nb_col subsample " },
+    { "fovea>FlipConv2D", FV_LAYER_CONV2D, read_conv2d, WEIGHTED WINDOW "filters groups pad kernel_initializer kernel_regularizer " },
+    { "DepthwiseConv2D", FV_LAYER_CONV2D, read_depthwise, WEIGHTED WINDOW "depth_multiplier depthwise_initializer depthwise_regularizer "
+      "kernel_initializer kernel_regularizer groups " }, /* the last three are there, but Keras does not use them */
+    { "Dense", FV_LAYER_DENSE, read_dense, WEIGHTED "units output_dim kernel_initializer kernel_regularizer input_dim " },
+    { "MaxPooling2D", FV_LAYER_MAX_POOL2D, read_pool2d, "pool_size strides padding border_mode " },
+    { "AveragePooling2D", FV_LAYER_AVG_POOL2D, read_pool2d, "pool_size strides padding border_mode " },
+    { "fovea>MaxPooling2D", FV_LAYER_MAX_POOL2D, read_pool2d, "pool_size strides padding pad ceil_mode " },
+    { "fovea>AveragePooling2D", FV_LAYER_AVG_POOL2D, read_pool2d, "pool_size strides padding pad ceil_mode exclude_padding " },
+    { "GlobalAveragePooling2D", FV_LAYER_GLOBAL_AVG_POOL, read_global_pool, "keepdims " },
+    { "GlobalMaxPooling2D", FV_LAYER_GLOBAL_MAX_POOL, read_global_pool, "keepdims " },
+    { "BatchNormalization", FV_LAYER_BATCH_NORM, read_batch_norm, "axis momentum epsilon center scale mode gamma_initializer beta_initializer "
+      "gamma_init beta_init moving_mean_initializer moving_variance_initializer renorm_momentum fused synchronized " },
+    { "fovea>LRN", FV_LAYER_LRN, read_lrn, "size alpha beta k " },
+    { "Dropout", FV_LAYER_DROPOUT, read_dropout, "rate p " },
+    { "Activation", FV_LAYER_ACTIVATION, read_activation, "activation " },
+    { "ReLU", FV_LAYER_ACTIVATION, read_relu, "max_value negative_slope threshold " },
+    { "Softmax", FV_LAYER_ACTIVATION, read_softmax, "axis " },
+    { "Flatten", FV_LAYER_FLATTEN, read_nothing, "" },
+    { "Reshape", FV_LAYER_RESHAPE, read_reshape, "target_shape dims " },
+    { "ZeroPadding2D", FV_LAYER_ZERO_PADDING, read_zero_padding, "padding " },
+    { "Concatenate", FV_LAYER_CONCAT, read_concat, "axis " },
+    { "Add", FV_LAYER_ADD, read_nothing, "" },
+    { "Subtract", FV_LAYER_SUBTRACT, read_nothing, "" },
+    { "Multiply", FV_LAYER_MULTIPLY, read_nothing, "" },
+};
+
+/* Options of all classes that do not change what a layer computes. */
+static const char ignored[] = "name trainable dtype seed batch_input_shape batch_shape input_shape input_dtype data_format dim_ordering "
+                              "build_config quantization_config lora_rank lora_alpha autocast supports_masking ";
+
+static bool listed(const char *list, const char *word) {
+    size_t length = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += length)
+        if ((at == list || at[-1] == ' ') && at[length] == ' ') return true;
+    return false;
+}
+
+/* null, false, 0 and empty are what an option says that is not used. */
+static bool says_something(const json_t *value) {
+    if (json_is_object(value)) return json_object_size(value) > 0;
+    if (json_is_array(value)) return json_array_size(value) > 0;
+    if (json_is_number(value)) return json_number_value(value) != 0;
+    return json_is_true(value) || (json_is_string(value) && json_string_length(value) > 0);
+}
+
+static const struct keras_class *find_class(const char *name) {
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (!strcmp(classes[i].name, name)) return &classes[i];
+    return NULL;
+}
+
+bool fv_keras_knows(const char *class_name) { return find_class(class_name) != NULL; }
+
+int fv_keras_read(fv_keras_reader *r, fv_layer_kind *kind, fv_layer_options *options) {
+    const struct keras_class *class = find_class(r->class_name);
+    memset(options, 0, sizeof *options);
+    if (!class) return fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "this class is not supported");
+    const char *order = json_string_value(fv_keras_value(r, "data_format|dim_ordering"));
+    if (order && (!strcmp(order, "channels_first") || !strcmp(order, "th")))
+        return fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "images with the channels first are not supported, only channels_last");
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)r->config, key, value) {
+        if (says_something(value) && !listed(class->options, key) && !listed(ignored, key))
+            return fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "option '%.60s' is not supported", key);
+    }
+    *kind = class->kind;
+    class->read(r, options);
+    return r->status;
+}

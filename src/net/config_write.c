@@ -1,0 +1,220 @@
+/* config_write.c - each kind of layer as Keras's config, in the smallest form that Keras 3 accepts: what equals Keras's
+ * default is left out. */
+#include "net/config.h"
+#include <string.h>
+
+/* ---- Pieces ------------------------------------------------------------------------------------------------------------ */
+
+static json_t *integers(const int64_t *values, int count) {
+    json_t *list = json_array();
+    for (int i = 0; list && i < count; i++)
+        if (json_array_append_new(list, json_integer(values[i]))) {
+            json_decref(list);
+            list = NULL;
+        }
+    return list;
+}
+
+static json_t *four(const int32_t pad[4]) { return integers((const int64_t[]){ pad[0], pad[1], pad[2], pad[3] }, 4); }
+
+static bool any(const int32_t *values, int count) {
+    for (int i = 0; i < count; i++)
+        if (values[i]) return true;
+    return false;
+}
+
+static const char *padding_name(int32_t padding) {
+    return padding == FV_SAME ? "same" : padding == FV_FULL ? "full" : "valid";
+}
+
+static void put_activation(json_t **config, fv_activation activation) {
+    if (activation != FV_LINEAR) fv_json_put(config, "activation", json_string(fv_activation_name(activation)));
+}
+
+/* Initialiser and penalty of one weight, under the names that the class has for them. */
+static void put_weight(json_t **config, const char *weight, const fv_initializer *initializer, uint32_t otherwise, float l1, float l2) {
+    char key[64];
+    snprintf(key, sizeof key, "%s_initializer", weight);
+    if (initializer->kind != otherwise && initializer->kind != FV_INITIALIZER_DEFAULT)
+        fv_json_put(config, key, fv_json_initializer(initializer));
+    snprintf(key, sizeof key, "%s_regularizer", weight);
+    if (l1 != 0.0f || l2 != 0.0f) fv_json_put(config, key, fv_json_regularizer(l1, l2));
+}
+
+static void write_zeros(fv_keras_part *part, const int32_t pad[4]) {
+    part->class_name = "ZeroPadding2D";
+    part->config = json_pack("{s:[[i,i],[i,i]],s:s}", "padding", (int)pad[0], (int)pad[1], (int)pad[2], (int)pad[3],
+                             "data_format", "channels_last");
+}
+
+static void write_activation_after(fv_keras_part parts[FV_PARTS], fv_activation activation) {
+    if (activation == FV_LINEAR) return;
+    parts[FV_PART_AFTER].class_name = "Activation";
+    parts[FV_PART_AFTER].config = json_pack("{s:s}", "activation", fv_activation_name(activation));
+}
+
+/* ---- Windows ------------------------------------------------------------------------------------------------------------- */
+
+static void write_conv2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    const fv_conv2d_options *o = &layer->options.conv2d;
+    bool depthwise = fv_conv2d_is_depthwise(layer), whole = o->flip_kernel; /* our own class has all options itself */
+    bool padded = o->padding == FV_FULL || any(o->pad, 4);
+    if (padded && !whole) {
+        int32_t pad[4];
+        memcpy(pad, o->pad, sizeof pad);
+        for (int side = 0; side < 4 && o->padding == FV_FULL; side++) pad[side] = o->dilation_hw[side / 2] * (o->kernel_hw[side / 2] - 1);
+        write_zeros(&parts[FV_PART_BEFORE], pad);
+    }
+    json_t *config = json_object();
+    if (depthwise && !whole) fv_json_put(&config, "depth_multiplier", json_integer(o->filters / o->groups));
+    else fv_json_put(&config, "filters", json_integer(o->filters));
+    fv_json_put(&config, "kernel_size", fv_json_pair(o->kernel_hw));
+    fv_json_put(&config, "strides", fv_json_pair(o->stride_hw));
+    fv_json_put(&config, "padding", json_string(padding_name(padded && !whole ? FV_VALID : o->padding)));
+    if (whole && any(o->pad, 4)) fv_json_put(&config, "pad", four(o->pad));
+    fv_json_put(&config, "data_format", json_string("channels_last"));
+    if (o->dilation_hw[0] > 1 || o->dilation_hw[1] > 1) fv_json_put(&config, "dilation_rate", fv_json_pair(o->dilation_hw));
+    if (o->groups > 1 && (whole || !depthwise)) fv_json_put(&config, "groups", json_integer(o->groups));
+    put_activation(&config, o->activation);
+    if (o->no_bias) fv_json_put(&config, "use_bias", json_false());
+    put_weight(&config, depthwise && !whole ? "depthwise" : "kernel", &o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM, o->l1, o->l2);
+    put_weight(&config, "bias", &o->bias_initializer, FV_INITIALIZER_ZEROS, o->bias_l1, o->bias_l2);
+    parts[FV_PART_MAIN].config = config;
+}
+
+static void write_pool2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    const fv_pool2d_options *o = &layer->options.pool;
+    bool average = layer->kind == FV_LAYER_AVG_POOL2D, padded = o->padding == FV_FULL || any(o->pad, 4);
+    bool whole = fv_pool2d_is_ours(layer), split = padded && !whole;
+    json_t *config = json_object();
+    fv_json_put(&config, "pool_size", fv_json_pair(o->size_hw));
+    fv_json_put(&config, "strides", fv_json_pair(o->stride_hw));
+    fv_json_put(&config, "padding", json_string(padding_name(split ? FV_VALID : o->padding)));
+    fv_json_put(&config, "data_format", json_string("channels_last"));
+    if (whole) {
+        if (any(o->pad, 4)) fv_json_put(&config, "pad", four(o->pad));
+        fv_json_put(&config, "ceil_mode", json_boolean(o->ceil_mode));
+        if (average) fv_json_put(&config, "exclude_padding", json_boolean(o->exclude_padding));
+    }
+    if (split) {
+        int32_t pad[4];
+        memcpy(pad, o->pad, sizeof pad);
+        for (int side = 0; side < 4 && o->padding == FV_FULL; side++) pad[side] = o->size_hw[side / 2] - 1;
+        write_zeros(&parts[FV_PART_BEFORE], pad);
+    }
+    parts[FV_PART_MAIN].config = config;
+}
+
+/* ---- The others ------------------------------------------------------------------------------------------------------------- */
+
+static void write_dense(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    const fv_dense_options *o = &layer->options.dense;
+    json_t *config = json_object();
+    fv_json_put(&config, "units", json_integer(o->units));
+    put_activation(&config, o->activation);
+    if (o->no_bias) fv_json_put(&config, "use_bias", json_false());
+    put_weight(&config, "kernel", &o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM, o->l1, o->l2);
+    put_weight(&config, "bias", &o->bias_initializer, FV_INITIALIZER_ZEROS, o->bias_l1, o->bias_l2);
+    parts[FV_PART_MAIN].config = config;
+}
+
+static void write_batch_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    const fv_batch_norm_options *o = &layer->options.batch_norm;
+    json_t *config = json_object();
+    fv_json_put(&config, "axis", json_integer(-1));
+    fv_json_put(&config, "momentum", fv_json_float(o->momentum));
+    fv_json_put(&config, "epsilon", fv_json_float(o->epsilon));
+    if (o->no_center) fv_json_put(&config, "center", json_false());
+    if (o->no_scale) fv_json_put(&config, "scale", json_false());
+    put_weight(&config, "gamma", &o->gamma_initializer, FV_INITIALIZER_ONES, 0, 0);
+    put_weight(&config, "beta", &o->beta_initializer, FV_INITIALIZER_ZEROS, 0, 0);
+    parts[FV_PART_MAIN].config = config;
+    write_activation_after(parts, o->activation);
+}
+
+static void write_global_pool(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    parts[FV_PART_MAIN].config = json_pack("{s:s,s:b}", "data_format", "channels_last", "keepdims", (int)layer->options.global_pool.keep_dims);
+}
+
+static void write_lrn(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    const fv_lrn_options *o = &layer->options.lrn;
+    json_t *config = json_object();
+    fv_json_put(&config, "size", json_integer(o->size));
+    fv_json_put(&config, "alpha", fv_json_float(o->alpha));
+    fv_json_put(&config, "beta", fv_json_float(o->beta));
+    fv_json_put(&config, "k", fv_json_float(o->k));
+    parts[FV_PART_MAIN].config = config;
+}
+
+static void write_dropout(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    json_t *config = json_object();
+    fv_json_put(&config, "rate", fv_json_float(layer->options.dropout.rate));
+    parts[FV_PART_MAIN].config = config;
+}
+
+static void write_activation(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    parts[FV_PART_MAIN].config = json_pack("{s:s}", "activation", fv_activation_name(layer->options.activation.activation));
+}
+
+static void write_nothing(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) { parts[FV_PART_MAIN].config = json_object(); }
+
+static void write_reshape(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    json_t *config = json_object();
+    fv_json_put(&config, "target_shape", integers(layer->options.reshape.shape, layer->options.reshape.rank));
+    parts[FV_PART_MAIN].config = config;
+}
+
+static void write_zero_padding(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    write_zeros(&parts[FV_PART_MAIN], layer->options.zero_padding.pad);
+}
+
+static void write_concat(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    parts[FV_PART_MAIN].config = json_pack("{s:i}", "axis", (int)layer->options.concat.axis);
+}
+
+static void write_merge(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    parts[FV_PART_MAIN].config = json_object();
+    write_activation_after(parts, layer->options.merge.activation);
+}
+
+static void (*const writers[FV_LAYER_KIND_COUNT])(const fv_layer *, fv_keras_part[FV_PARTS]) = {
+    [FV_LAYER_CONV2D] = write_conv2d, [FV_LAYER_DENSE] = write_dense, [FV_LAYER_MAX_POOL2D] = write_pool2d,
+    [FV_LAYER_AVG_POOL2D] = write_pool2d, [FV_LAYER_GLOBAL_AVG_POOL] = write_global_pool,
+    [FV_LAYER_GLOBAL_MAX_POOL] = write_global_pool, [FV_LAYER_BATCH_NORM] = write_batch_norm, [FV_LAYER_LRN] = write_lrn,
+    [FV_LAYER_DROPOUT] = write_dropout, [FV_LAYER_ACTIVATION] = write_activation, [FV_LAYER_FLATTEN] = write_nothing,
+    [FV_LAYER_RESHAPE] = write_reshape, [FV_LAYER_ZERO_PADDING] = write_zero_padding, [FV_LAYER_CONCAT] = write_concat,
+    [FV_LAYER_ADD] = write_merge, [FV_LAYER_SUBTRACT] = write_merge, [FV_LAYER_MULTIPLY] = write_merge,
+};
+
+/* ---- One layer ------------------------------------------------------------------------------------------------------------------ */
+
+/* "c1_pad", and should a layer of the net be called so, "c1_pad_1", ... */
+static void name_part(const fv_net *net, const fv_layer *layer, const char *suffix, char name[FV_KERAS_NAME]) {
+    bool taken = true;
+    for (int attempt = 0; taken; attempt++) {
+        snprintf(name, FV_KERAS_NAME, attempt ? "%.200s_%s_%d" : "%.200s_%s", layer->name, suffix, attempt);
+        taken = false;
+        for (int32_t i = 0; i < net->layer_count && !taken; i++) taken = !strcmp(net->layer[i].name, name);
+    }
+}
+
+void fv_keras_parts_free(fv_keras_part parts[FV_PARTS]) {
+    for (int i = 0; i < FV_PARTS; i++) json_decref(parts[i].config);
+    memset(parts, 0, FV_PARTS * sizeof *parts);
+}
+
+int fv_keras_write(const fv_net *net, const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    memset(parts, 0, FV_PARTS * sizeof *parts);
+    writers[layer->kind](layer, parts);
+    parts[FV_PART_MAIN].class_name = fv_layer_class_name(layer);
+    snprintf(parts[FV_PART_MAIN].name, FV_KERAS_NAME, "%s", layer->name);
+    if (parts[FV_PART_BEFORE].class_name) name_part(net, layer, "pad", parts[FV_PART_BEFORE].name);
+    if (parts[FV_PART_AFTER].class_name) name_part(net, layer, "activation", parts[FV_PART_AFTER].name);
+    if (layer->frozen) fv_json_put(&parts[FV_PART_MAIN].config, "trainable", json_false());
+    for (int i = 0; i < FV_PARTS; i++)
+        if (parts[i].class_name && !parts[i].config) {
+            fv_keras_parts_free(parts);
+            return fv_fail_memory(net->object.context, "the description of a net", 0);
+        }
+    return FV_OK;
+}

@@ -1,0 +1,184 @@
+/* layers_window.c - layers that slide a window: convolution, pooling, and padding with zeros. Padding that depends on the
+ * size of the input (FV_SAME) becomes pixels when the layer is recorded. */
+#include "net/net.h"
+#include <string.h>
+
+/* The pixels of a window's padding, in the order of the attributes: top, bottom, left, right. */
+static void window_padding(int32_t padding, const int32_t given[4], const fv_shape *x, const int32_t kernel[2],
+                           const int32_t dilation[2], const int32_t stride[2], int32_t out[4]) {
+    memcpy(out, given, 4 * sizeof(int32_t));
+    if (padding == FV_VALID) return;
+    for (int axis = 0; axis < 2; axis++)
+        fv_window_padding(padding, x->dim[1 + axis], kernel[axis], dilation[axis], stride[axis], out + 2 * axis);
+}
+
+static int check_positive(const fv_net *net, const fv_layer *layer, const char *what, const int32_t pair[2]) {
+    if (pair[0] >= 1 && pair[1] >= 1) return FV_OK;
+    return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "%s is %dx%d: at least 1 is needed", what, (int)pair[0], (int)pair[1]);
+}
+
+/* pad overrides padding; equal pixels on every side are the same in either form. */
+static int resolve_padding(const fv_net *net, const fv_layer *layer, int32_t *padding, int32_t pad[4]) {
+    bool per_side = false;
+    for (int side = 0; side < 4; side++) {
+        if (pad[side] < 0) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "pad of side %d is %d: less than nothing", side, (int)pad[side]);
+        per_side |= pad[side] > 0;
+    }
+    if (*padding < FV_FULL) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "there is no padding %d", (int)*padding);
+    for (int side = 0; side < 4 && !per_side && *padding > 0; side++) pad[side] = *padding;
+    if (per_side || *padding > 0) *padding = FV_VALID;
+    return FV_OK;
+}
+
+static int check_images(const fv_net *net, const fv_layer *layer, const fv_shape *x) {
+    if (x->rank == 4) return FV_OK;
+    fv_shape shape = *x;
+    shape.dim[0] = 0;
+    char text[128];
+    return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "its input must be (None, height, width, channels), not %s", fv_net_shape_text(&shape, text));
+}
+
+/* ---- Convolution ------------------------------------------------------------------------------------------------------ */
+
+bool fv_conv2d_is_depthwise(const fv_layer *layer) {
+    return layer->weight_count > 0 && layer->weight[0].role == FV_WEIGHT_DEPTHWISE_KERNEL;
+}
+
+static int resolve_conv2d(const fv_net *net, const fv_layer *layer, fv_conv2d_options *o, const fv_shape *x) {
+    fv_option_pair(o->kernel, o->kernel_hw, 0, o->kernel_hw);
+    fv_option_pair(o->stride, o->stride_hw, 1, o->stride_hw);
+    fv_option_pair(o->dilation, o->dilation_hw, 1, o->dilation_hw);
+    o->kernel = o->stride = o->dilation = 0;
+    if (!o->groups) o->groups = 1;
+    if (o->filters < 1) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "filters are %d: at least 1 is needed", (int)o->filters);
+    if (check_positive(net, layer, "kernel", o->kernel_hw) || check_positive(net, layer, "stride", o->stride_hw) ||
+        check_positive(net, layer, "dilation", o->dilation_hw))
+        return FV_ERROR_ARGUMENT;
+    if (resolve_padding(net, layer, &o->padding, o->pad)) return FV_ERROR_ARGUMENT;
+    if (o->groups < 1 || x->dim[3] % o->groups || o->filters % o->groups)
+        return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "%d groups do not divide its %lld channels and %d filters", (int)o->groups,
+                             (long long)x->dim[3], (int)o->filters);
+    if (!fv_activation_name(o->activation))
+        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "there is no activation number %d", (int)o->activation);
+    return FV_OK;
+}
+
+int fv_build_conv2d(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
+    fv_conv2d_options *o = &layer->options.conv2d;
+    int status = check_images(net, layer, x);
+    if (!status) status = resolve_conv2d(net, layer, o, x);
+    if (status) return status;
+    layer->frozen = o->frozen;
+    bool depthwise = o->groups > 1 && o->groups == x->dim[3];
+    fv_weight *kernel = fv_layer_add_weight(net, layer, "kernel", depthwise ? FV_WEIGHT_DEPTHWISE_KERNEL : FV_WEIGHT_CONV_KERNEL, 4,
+                                            (const int64_t[]){ o->filters, o->kernel_hw[0], o->kernel_hw[1], x->dim[3] / o->groups },
+                                            o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM);
+    if (!kernel) return net->object.context->status;
+    if (depthwise) { /* Keras sees the kernel as [h, w, channels, multiplier] */
+        int64_t field = (int64_t)o->kernel_hw[0] * o->kernel_hw[1];
+        kernel->fan_in = field * o->groups;
+        kernel->fan_out = field * (o->filters / o->groups);
+    }
+    o->kernel_initializer = kernel->initializer;
+    kernel->l1 = o->l1;
+    kernel->l2 = o->l2;
+    if (o->no_bias) return FV_OK;
+    fv_weight *bias = fv_layer_add_weight(net, layer, "bias", FV_WEIGHT_VECTOR, 1, (const int64_t[]){ o->filters },
+                                          o->bias_initializer, FV_INITIALIZER_ZEROS);
+    if (!bias) return net->object.context->status;
+    o->bias_initializer = bias->initializer;
+    bias->l1 = o->bias_l1;
+    bias->l2 = o->bias_l2;
+    return FV_OK;
+}
+
+fv_value fv_record_conv2d(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
+    const fv_conv2d_options *o = &layer->options.conv2d;
+    const fv_shape *x = &fv_tape_value_of(r->tape, inputs[0])->shape;
+    fv_attributes attributes;
+    memset(&attributes, 0, sizeof attributes);
+    fv_conv_attributes *conv = &attributes.conv;
+    memcpy(conv->stride, o->stride_hw, sizeof conv->stride);
+    memcpy(conv->dilation, o->dilation_hw, sizeof conv->dilation);
+    conv->groups = o->groups;
+    conv->flip = o->flip_kernel;
+    window_padding(o->padding, o->pad, x, o->kernel_hw, o->dilation_hw, o->stride_hw, conv->pad);
+    int64_t room[2], extent[2];
+    for (int axis = 0; axis < 2; axis++) {
+        room[axis] = x->dim[1 + axis] + conv->pad[2 * axis] + conv->pad[2 * axis + 1];
+        extent[axis] = (int64_t)o->dilation_hw[axis] * (o->kernel_hw[axis] - 1) + 1;
+    }
+    if (x->rank == 4 && (extent[0] > room[0] || extent[1] > room[1])) {
+        fv_fail(r->net->object.context, FV_ERROR_SHAPE, "%s: layer %s%s (conv2d): %skernel %lldx%lld is larger than its padded input %lldx%lld",
+                r->root->name, r->prefix, layer->name, o->dilation_hw[0] > 1 || o->dilation_hw[1] > 1 ? "dilated " : "",
+                (long long)extent[0], (long long)extent[1], (long long)room[0], (long long)room[1]);
+        return (fv_value){0};
+    }
+    fv_value y = FV_APPLY(r->tape, FV_OP_conv2d, &attributes, inputs[0], fv_record_weight(r, layer, 0));
+    if (!o->no_bias) y = fv_op_add(r->tape, y, fv_record_weight(r, layer, 1));
+    return fv_record_activation(r, y, o->activation);
+}
+
+/* ---- Pooling ------------------------------------------------------------------------------------------------------------ */
+
+int fv_build_pool2d(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
+    fv_pool2d_options *o = &layer->options.pool;
+    if (check_images(net, layer, x)) return FV_ERROR_SHAPE;
+    fv_option_pair(o->size, o->size_hw, 2, o->size_hw);
+    for (int axis = 0; axis < 2; axis++)
+        if (!o->stride_hw[axis]) o->stride_hw[axis] = o->stride ? o->stride : o->size_hw[axis];
+    o->size = o->stride = 0;
+    if (check_positive(net, layer, "size", o->size_hw) || check_positive(net, layer, "stride", o->stride_hw)) return FV_ERROR_ARGUMENT;
+    return resolve_padding(net, layer, &o->padding, o->pad);
+}
+
+static void pool_attributes(fv_recording *r, const fv_layer *layer, fv_value input, fv_attributes *attributes) {
+    const fv_pool2d_options *o = &layer->options.pool;
+    fv_pool_attributes *pool = &attributes->pool;
+    memset(attributes, 0, sizeof *attributes);
+    memcpy(pool->kernel, o->size_hw, sizeof pool->kernel);
+    memcpy(pool->stride, o->stride_hw, sizeof pool->stride);
+    window_padding(o->padding, o->pad, &fv_tape_value_of(r->tape, input)->shape, o->size_hw, (const int32_t[]){ 1, 1 }, o->stride_hw, pool->pad);
+    pool->ceil_mode = o->ceil_mode;
+    pool->exclude_padding = o->exclude_padding || o->padding == FV_SAME;
+}
+
+fv_value fv_record_max_pool2d(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
+    fv_attributes attributes;
+    pool_attributes(r, layer, inputs[0], &attributes);
+    attributes.pool.exclude_padding = 0; /* padding never wins anyway: one spelling for one operation */
+    return FV_APPLY(r->tape, FV_OP_max_pool2d, &attributes, inputs[0]);
+}
+
+fv_value fv_record_avg_pool2d(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
+    fv_attributes attributes;
+    pool_attributes(r, layer, inputs[0], &attributes);
+    return FV_APPLY(r->tape, FV_OP_avg_pool2d, &attributes, inputs[0]);
+}
+
+/* Keras pads a pool only as "same", and has no partial windows. Zeros around an average count like padding does. */
+bool fv_pool2d_is_ours(const fv_layer *layer) {
+    const fv_pool2d_options *o = &layer->options.pool;
+    bool padded = o->padding == FV_FULL || o->pad[0] || o->pad[1] || o->pad[2] || o->pad[3];
+    return o->ceil_mode || (padded && (layer->kind == FV_LAYER_MAX_POOL2D || o->exclude_padding));
+}
+
+/* ---- Zeros around an image ------------------------------------------------------------------------------------------------ */
+
+int fv_build_zero_padding(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
+    fv_zero_padding_options *o = &layer->options.zero_padding;
+    if (check_images(net, layer, x)) return FV_ERROR_SHAPE;
+    if (o->padding < 0) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "padding %d is not a number of pixels", (int)o->padding);
+    return resolve_padding(net, layer, &o->padding, o->pad);
+}
+
+fv_value fv_record_zero_padding(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
+    const int32_t *pad = layer->options.zero_padding.pad;
+    fv_attributes attributes;
+    memset(&attributes, 0, sizeof attributes);
+    for (int axis = 0; axis < 2; axis++) {
+        attributes.pad.before[1 + axis] = pad[2 * axis];
+        attributes.pad.after[1 + axis] = pad[2 * axis + 1];
+    }
+    return FV_APPLY(r->tape, FV_OP_pad, &attributes, inputs[0]);
+}

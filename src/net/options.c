@@ -1,0 +1,48 @@
+/* options.c - the public functions that add layers: each copies the options that the caller knows into a zeroed struct of
+ * today's size (an older program's is smaller) and hands them to fv_net_add. */
+#include "net/net.h"
+
+/* One body for all layers with one input: the types differ, the steps do not. The pointers are cleared from what is kept. */
+#define ADD_ONE(KIND, MEMBER)                                                                                          \
+    fv_layer_options all = {0};                                                                                        \
+    if (!net || fv_options_read(net->object.context, __func__, &all.MEMBER, sizeof all.MEMBER, given)) return (fv_node){0}; \
+    const fv_node input = all.MEMBER.input;                                                                            \
+    const char *name = all.MEMBER.name;                                                                                \
+    all.MEMBER.input = (fv_node){0};                                                                                   \
+    all.MEMBER.name = NULL;                                                                                            \
+    return fv_net_add(net, KIND, &all, &input, 1, name)
+
+#define ADD_MANY(KIND, MEMBER)                                                                                         \
+    fv_layer_options all = {0};                                                                                        \
+    if (!net || fv_options_read(net->object.context, __func__, &all.MEMBER, sizeof all.MEMBER, given)) return (fv_node){0}; \
+    const fv_nodes inputs = all.MEMBER.inputs;                                                                         \
+    const char *name = all.MEMBER.name;                                                                                \
+    all.MEMBER.inputs = (fv_nodes){0};                                                                                 \
+    all.MEMBER.name = NULL;                                                                                            \
+    return fv_net_add(net, KIND, &all, inputs.node, inputs.node ? inputs.count : 0, name)
+
+fv_node fv_input_with(fv_net *net, const fv_input_options *given) {
+    fv_layer_options all = {0};
+    if (!net || fv_options_read(net->object.context, __func__, &all.input, sizeof all.input, given)) return (fv_node){0};
+    const char *name = all.input.name;
+    all.input.name = NULL;
+    return fv_net_add(net, FV_LAYER_INPUT, &all, NULL, 0, name);
+}
+
+fv_node fv_conv2d_with(fv_net *net, const fv_conv2d_options *given) { ADD_ONE(FV_LAYER_CONV2D, conv2d); }
+fv_node fv_dense_with(fv_net *net, const fv_dense_options *given) { ADD_ONE(FV_LAYER_DENSE, dense); }
+fv_node fv_max_pool2d_with(fv_net *net, const fv_pool2d_options *given) { ADD_ONE(FV_LAYER_MAX_POOL2D, pool); }
+fv_node fv_avg_pool2d_with(fv_net *net, const fv_pool2d_options *given) { ADD_ONE(FV_LAYER_AVG_POOL2D, pool); }
+fv_node fv_global_avg_pool_with(fv_net *net, const fv_global_pool_options *given) { ADD_ONE(FV_LAYER_GLOBAL_AVG_POOL, global_pool); }
+fv_node fv_global_max_pool_with(fv_net *net, const fv_global_pool_options *given) { ADD_ONE(FV_LAYER_GLOBAL_MAX_POOL, global_pool); }
+fv_node fv_batch_norm_with(fv_net *net, const fv_batch_norm_options *given) { ADD_ONE(FV_LAYER_BATCH_NORM, batch_norm); }
+fv_node fv_lrn_with(fv_net *net, const fv_lrn_options *given) { ADD_ONE(FV_LAYER_LRN, lrn); }
+fv_node fv_dropout_with(fv_net *net, const fv_dropout_options *given) { ADD_ONE(FV_LAYER_DROPOUT, dropout); }
+fv_node fv_activation_with(fv_net *net, const fv_activation_options *given) { ADD_ONE(FV_LAYER_ACTIVATION, activation); }
+fv_node fv_flatten_with(fv_net *net, const fv_flatten_options *given) { ADD_ONE(FV_LAYER_FLATTEN, flatten); }
+fv_node fv_reshape_with(fv_net *net, const fv_reshape_options *given) { ADD_ONE(FV_LAYER_RESHAPE, reshape); }
+fv_node fv_zero_padding_with(fv_net *net, const fv_zero_padding_options *given) { ADD_ONE(FV_LAYER_ZERO_PADDING, zero_padding); }
+fv_node fv_concat_with(fv_net *net, const fv_concat_options *given) { ADD_MANY(FV_LAYER_CONCAT, concat); }
+fv_node fv_add_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_ADD, merge); }
+fv_node fv_subtract_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_SUBTRACT, merge); }
+fv_node fv_multiply_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_MULTIPLY, merge); }

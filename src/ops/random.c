@@ -1,0 +1,86 @@
+/* random.c - operations that draw random numbers or choose samples: dropout, the batch and its augmentation. All randomness is a
+ * function of the seed and counters in the control block, so that a replayed or resumed step draws what it would have drawn. */
+#include "ops/family.h"
+#include <math.h>
+
+static int infer_dropout(fv_signature *s) {
+    FV_TRY(fv_check_f32(s, FV_NAMES("input")));
+    FV_TRY(fv_check_control(s, 1));
+    const float rate = s->attributes->random.rate;
+    if (!(rate >= 0 && rate < 1)) return fv_op_fail(s, FV_ERROR_ARGUMENT, "rate is %g, it must be at least 0 and below 1", (double)rate);
+    return fv_set_output_like(s, 0, FV_F32, s->input[0]);
+}
+
+/* The same mask on the gradient: equal attributes and the same version of the control block draw the same numbers. */
+FV_GRADIENT(dropout_gradient) {
+    if (!wanted[0]) return FV_OK;
+    const fv_attributes a = fv_attributes_of(tape, operation);
+    input_gradient[0] = FV_APPLY(tape, FV_OP_dropout, &a, output_gradient[0], fv_tape_input(tape, operation, 1));
+    return fv_tape_status(tape);
+}
+
+static int check_samples(fv_signature *s, int32_t input, const char *name, const char *form) {
+    FV_TRY(fv_check_type(s, input, name, FV_I32));
+    return fv_check_rank(s, input, name, 1, form);
+}
+
+static int infer_batch_samples(fv_signature *s) {
+    const fv_batch_attributes *a = &s->attributes->batch;
+    FV_TRY(check_samples(s, 0, "order", "[samples]"));
+    FV_TRY(fv_check_control(s, 1));
+    if (a->rows < 1 || a->rows > a->size)
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "%lld rows are not part of a batch of %lld", (long long)a->rows, (long long)a->size);
+    if (a->rows > s->input[0]->dim[0])
+        return fv_op_fail(s, FV_ERROR_SHAPE, "a batch of %lld rows is more than the order %s holds", (long long)a->rows,
+                          FV_TEXT(s->input[0]));
+    return fv_set_output(s, 0, FV_I32, 1, &a->rows);
+}
+
+static int infer_gather_batch(fv_signature *s) {
+    FV_TRY(fv_check_rank_least(s, 0, "data", 1));
+    FV_TRY(check_samples(s, 1, "sample numbers", "[rows]"));
+    fv_shape y = *s->input[0];
+    y.dim[0] = s->input[1]->dim[0];
+    return fv_set_output_like(s, 0, s->input_type[0], &y);
+}
+
+/* flip and pad_crop: x, samples, control */
+static int infer_augment(fv_signature *s) {
+    FV_TRY(fv_check_rank(s, 0, "input", 4, "[batch, height, width, channels]"));
+    FV_TRY(check_samples(s, 1, "sample numbers", "[batch]"));
+    FV_TRY(fv_check_control(s, 2));
+    if (s->input[1]->dim[0] != s->input[0]->dim[0])
+        return fv_op_fail(s, FV_ERROR_SHAPE, "the sample numbers %s do not fit the input %s", FV_TEXT(s->input[1]), FV_TEXT(s->input[0]));
+    if (s->op == FV_OP_pad_crop) FV_TRY(fv_check_range(s, "crop", s->attributes->random.crop, 0, INT32_MAX / 2));
+    return fv_set_output_like(s, 0, s->input_type[0], s->input[0]);
+}
+
+static int infer_normalize(fv_signature *s) {
+    const fv_normalize_attributes *a = &s->attributes->normalize;
+    if (s->input_type[0] != FV_U8 && s->input_type[0] != FV_F32)
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "the input %s must be u8 or f32, not %s", FV_TEXT(s->input[0]), fv_type_name(s->input_type[0]));
+    bool usable = isfinite(a->scale);
+    for (int c = 0; c < 4; c++) usable = usable && isfinite(a->mean[c]) && isfinite(a->deviation[c]) && a->deviation[c] != 0;
+    if (!usable) return fv_op_fail(s, FV_ERROR_ARGUMENT, "scale, means and deviations must be finite, and no deviation zero");
+    return fv_set_output_like(s, 0, FV_F32, s->input[0]);
+}
+
+/* Without the mean it is its own gradient. */
+FV_GRADIENT(normalize_gradient) {
+    if (!wanted[0]) return FV_OK;
+    fv_attributes a = fv_attributes_of(tape, operation);
+    for (int c = 0; c < 4; c++) a.normalize.mean[c] = 0;
+    input_gradient[0] = FV_APPLY(tape, FV_OP_normalize, &a, output_gradient[0]);
+    return fv_tape_status(tape);
+}
+
+static void cost_normalize(const fv_signature *s, fv_cost *cost) {
+    *cost = (fv_cost){ .flops = 3 * fv_cost_elements(&s->output[0]), .bytes = fv_cost_bytes(s) };
+}
+
+FV_DESC(dropout, random, .infer = infer_dropout, .gradient = dropout_gradient);
+FV_DESC(batch_samples, batch, .infer = infer_batch_samples, .cost = fv_cost_moved);
+FV_DESC(gather_batch, none, .infer = infer_gather_batch, .cost = fv_cost_moved);
+FV_DESC(flip, random, .infer = infer_augment, .cost = fv_cost_moved);
+FV_DESC(pad_crop, random, .infer = infer_augment, .cost = fv_cost_moved);
+FV_DESC(normalize, normalize, .infer = infer_normalize, .gradient = normalize_gradient, .cost = cost_normalize);

@@ -1,0 +1,173 @@
+/* feed.c - from a data set to the values of a tape: whole arrays that stay on the device and are gathered there, or batches that
+ * are written before each run; augmentation and normalisation follow as operations, so they run where the step runs. */
+#include "train/train.h"
+#include <string.h>
+
+/* ---- Do the samples fit? ----------------------------------------------------------------------------------------- */
+
+/* Shapes of one sample agree when they are equal but for axes of one element; 0 in the net's shape is a free size. */
+static bool agree(const fv_shape *sample, const fv_shape *node) {
+    int i = 1, j = 1;
+    for (;;) {
+        while (i < sample->rank && sample->dim[i] == 1) i++;
+        while (j < node->rank && node->dim[j] == 1) j++;
+        if (i >= sample->rank || j >= node->rank) break;
+        if (node->dim[j] && node->dim[j] != sample->dim[i]) return false;
+        i++, j++;
+    }
+    return i >= sample->rank && j >= node->rank;
+}
+
+static const char *sample_text(const fv_shape *shape, char buffer[96]) {
+    fv_shape one = { .rank = shape->rank - 1 };
+    for (int i = 0; i < one.rank; i++) one.dim[i] = shape->dim[i + 1];
+    return fv_shape_text(&one, buffer);
+}
+
+int fv_feed_check(fv_net *net, fv_dataset *data, bool targets) {
+    fv_context *context = net->object.context;
+    if (!data) return fv_fail(context, FV_ERROR_ARGUMENT, "%s: no data set is given", net->name);
+    if (data->object.context != context)
+        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the data set belongs to another context", net->name);
+    fv_dataset *source = fv_dataset_source(data);
+    if (!net->output_count) return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the net has no output: call fv_output", net->name);
+    if (net->output_count > FV_DATASET_ARRAYS || net->input_count > FV_DATASET_ARRAYS)
+        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: more than %d inputs or outputs", net->name, FV_DATASET_ARRAYS);
+    if (data->count < 1) return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the data set is empty", net->name);
+    if (source->input_count != net->input_count)
+        return fv_fail(context, FV_ERROR_SHAPE, "%s: the net has %d inputs, but the samples have %d", net->name, net->input_count,
+                       source->input_count);
+    for (int32_t i = 0; i < net->input_count; i++) {
+        const fv_net_node *node = &net->node[net->input[i]];
+        char text[2][96];
+        if (!agree(&source->input[i].shape, &node->shape))
+            return fv_fail(context, FV_ERROR_SHAPE, "%s: input %s takes samples of %s, but those of the data set are %s", net->name,
+                           net->layer[node->layer].name, sample_text(&node->shape, text[0]), sample_text(&source->input[i].shape, text[1]));
+    }
+    if (targets && source->target_count != net->output_count)
+        return fv_fail(context, FV_ERROR_SHAPE, "%s: the net has %d outputs, but the data set has %d targets", net->name,
+                       net->output_count, source->target_count);
+    const fv_shape *output = &net->node[net->output[0]].shape;
+    int64_t classes = output->rank > 1 ? output->dim[output->rank - 1] : 0;
+    if (targets && source->target[0].type == FV_I32 && classes > 1 && source->classes > classes)
+        return fv_fail(context, FV_ERROR_SHAPE, "%s: the data set has %d classes, but output %s gives %lld", net->name, source->classes,
+                       net->layer[net->node[net->output[0]].layer].name, (long long)classes);
+    return FV_OK;
+}
+
+/* ---- Recording --------------------------------------------------------------------------------------------------- */
+
+static fv_value read_array(fv_tape *tape, const fv_dataset_array *array, bool resident, int32_t rows, fv_value samples, fv_value *input) {
+    int64_t dim[FV_RANK];
+    memcpy(dim, array->shape.dim, sizeof dim);
+    if (!resident) dim[0] = rows;
+    *input = fv_op_input(tape, dim, array->shape.rank, array->type);
+    return resident && input->id ? FV_APPLY(tape, FV_OP_gather_batch, NULL, *input, samples) : *input;
+}
+
+static fv_value augment(fv_tape *tape, const fv_augment_options *o, fv_value x, fv_value samples, fv_value control) {
+    fv_attributes a;
+    memset(&a, 0, sizeof a);
+    if (o->crop > 0) {
+        a.random.crop = o->crop;
+        x = FV_APPLY(tape, FV_OP_pad_crop, &a, x, samples, control);
+    }
+    memset(&a, 0, sizeof a);
+    return o->flip && x.id ? FV_APPLY(tape, FV_OP_flip, &a, x, samples, control) : x;
+}
+
+/* To the type that the net wants; pixels by the settings of the data set (input 0), else by 1/255. */
+static fv_value convert(fv_tape *tape, const fv_dataset *data, int32_t index, fv_value x, fv_type wanted) {
+    fv_type type = fv_tape_value_of(tape, x)->type;
+    fv_attributes a;
+    memset(&a, 0, sizeof a);
+    if (wanted == FV_F32 && (index == 0 ? data->normalized : type == FV_U8)) {
+        fv_normalize_options plain = { .scale = 1.0f / 255, .deviation = { 1, 1, 1, 1 } };
+        const fv_normalize_options *o = index == 0 ? &data->normalize : &plain;
+        a.normalize.scale = o->scale;
+        memcpy(a.normalize.mean, o->mean, sizeof o->mean);
+        memcpy(a.normalize.deviation, o->deviation, sizeof o->deviation);
+        return FV_APPLY(tape, FV_OP_normalize, &a, x);
+    }
+    if (type == wanted) return x;
+    a.cast.type = (int32_t)wanted;
+    return FV_APPLY(tape, FV_OP_cast, &a, x);
+}
+
+/* Axes of one element may come or go: a free size of the net takes what the samples have. */
+static fv_value fit_shape(fv_tape *tape, fv_value x, const fv_shape *node, int32_t rows) {
+    fv_shape have = fv_tape_value_of(tape, x)->shape, want = *node;
+    want.dim[0] = rows;
+    for (int i = 1, j = 1; i < want.rank; i++) {
+        while (want.dim[i] != 1 && j < have.rank && have.dim[j] == 1) j++;
+        if (want.dim[i] == 0 && j < have.rank) want.dim[i] = have.dim[j];
+        if (want.dim[i] != 1) j++;
+    }
+    return fv_shape_equal(&have, &want) ? x : fv_op_reshape(tape, x, want.dim, want.rank);
+}
+
+int fv_feed_record(fv_tape *tape, fv_net *net, fv_feed *feed, int32_t rows, fv_value samples, fv_value control, fv_value *inputs, fv_value *targets) {
+    const fv_dataset *data = feed->data, *source = fv_dataset_source(feed->data);
+    fv_context *context = tape->object.context;
+    fv_tape_label(tape, "batch");
+    for (int32_t i = 0; i < net->input_count && fv_ok(context); i++) {
+        const fv_net_node *node = &net->node[net->input[i]];
+        fv_value x = read_array(tape, &source->input[i], feed->resident, rows, samples, &feed->input[i]);
+        if (i == 0 && control.id && x.id) x = augment(tape, &data->augment, x, samples, control);
+        if (x.id) x = convert(tape, data, i, x, node->type);
+        inputs[i] = x.id ? fit_shape(tape, x, &node->shape, rows) : x;
+    }
+    for (int32_t i = 0; feed->targets && i < source->target_count && fv_ok(context); i++)
+        targets[i] = read_array(tape, &source->target[i], feed->resident, rows, samples, &feed->target[i]);
+    fv_tape_label(tape, NULL);
+    return context->status;
+}
+
+/* ---- Running ----------------------------------------------------------------------------------------------------- */
+
+int fv_feed_bind(fv_program *program, const fv_feed *feed) {
+    const fv_dataset *source = fv_dataset_source(feed->data);
+    int status = FV_OK;
+    if (!feed->resident) return status;
+    for (int32_t i = 0; i < FV_DATASET_ARRAYS && !status; i++) {
+        if (feed->input[i].id) status = fv_bind(program, feed->input[i], source->input[i].device);
+        if (!status && feed->target[i].id) status = fv_bind(program, feed->target[i], source->target[i].device);
+    }
+    return status;
+}
+
+int fv_feed_write(fv_program *program, const fv_feed *feed, fv_staging *staging, const int32_t *samples, int32_t rows) {
+    if (feed->resident)
+        return feed->samples.id ? fv_write(program, feed->samples, samples, sizeof *samples * (size_t)rows) : FV_OK;
+    fv_dataset *source = fv_dataset_source(feed->data);
+    for (int32_t i = 0; i < rows; i++) staging->number[i] = samples[i];
+    int status = fv_dataset_fetch(source, staging->number, rows, staging->input, staging->target);
+    for (int32_t i = 0; i < FV_DATASET_ARRAYS && !status; i++) {
+        size_t n = (size_t)rows;
+        if (feed->input[i].id) status = fv_write(program, feed->input[i], staging->input[i], n * fv_dataset_array_bytes(&source->input[i]));
+        if (!status && feed->target[i].id)
+            status = fv_write(program, feed->target[i], staging->target[i], n * fv_dataset_array_bytes(&source->target[i]));
+    }
+    return status;
+}
+
+int fv_staging_make(fv_context *context, fv_staging *staging, const fv_feed *feed, int32_t rows) {
+    *staging = (fv_staging){0};
+    if (feed->resident) return FV_OK;
+    const fv_dataset *source = fv_dataset_source(feed->data);
+    staging->number = fv_alloc(context, (size_t)rows, sizeof *staging->number, "the numbers of a batch");
+    for (int32_t i = 0; i < source->input_count; i++)
+        staging->input[i] = fv_alloc(context, (size_t)rows, fv_dataset_array_bytes(&source->input[i]), "a batch of samples");
+    for (int32_t i = 0; i < source->target_count; i++)
+        staging->target[i] = fv_alloc(context, (size_t)rows, fv_dataset_array_bytes(&source->target[i]), "a batch of targets");
+    return context->status;
+}
+
+void fv_staging_free(fv_staging *staging) {
+    for (int32_t i = 0; i < FV_DATASET_ARRAYS; i++) {
+        fv_free(staging->input[i]);
+        fv_free(staging->target[i]);
+    }
+    fv_free(staging->number);
+    *staging = (fv_staging){0};
+}

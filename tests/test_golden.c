@@ -1,0 +1,241 @@
+/* test_golden.c - worked examples of the literature and of lectures on convolutional networks, with the printed mistakes put
+ * right: small integer images through convolution and pooling, softmax, sigmoid and tanh in seven digits. Every example
+ * runs through tape, compiler and program on both backends of the host. */
+#include "net/net.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static const char *const devices[] = { "reference", "cpu" };
+enum { DEVICES = 2, MOST = 256 };
+
+/* ---- Matrices as text: "1 2; 3 4" -------------------------------------------------------------------------------- */
+
+typedef struct matrix { int64_t rows, columns; float value[MOST]; } matrix;
+
+static matrix matrix_of(const char *text) {
+    matrix m = { 1, 0, { 0 } };
+    int count = 0;
+    for (char *end; *text; text = end) {
+        while (*text == ' ' || *text == ';') m.rows += *text++ == ';';
+        m.value[count++] = strtof(text, &end);
+        assert_true(end != text && count < MOST);
+        while (*end == ' ') end++;
+    }
+    m.columns = count / m.rows;
+    assert_int_equal(m.rows * m.columns, count);
+    return m;
+}
+
+static void assert_matrix(const char *what, const char *device, const matrix *m, const float *result, const fv_shape *shape, float within) {
+    if (fv_shape_elements(shape) != m->rows * m->columns)
+        fail_msg("%s on %s: %lld numbers, not %lld", what, device, (long long)fv_shape_elements(shape), (long long)(m->rows * m->columns));
+    for (int64_t i = 0; i < m->rows * m->columns; i++)
+        if (!(fabsf(result[i] - m->value[i]) <= within))
+            fail_msg("%s on %s: number %lld is %.8g, not %.8g", what, device, (long long)i, (double)result[i], (double)m->value[i]);
+}
+
+/* ---- One operation through a program ------------------------------------------------------------------------------- */
+
+/* inputs: matrices as values of the given shapes; the first output is compared. */
+static void run_example(const char *what, fv_op op, const fv_attributes *attributes, const fv_shape *shapes, const matrix *inputs,
+                        int count, const matrix *expected, float within) {
+    for (int d = 0; d < DEVICES; d++) {
+        fv_context *c = fv_open(devices[d]);
+        fv_tape *t = fv_tape_new(c);
+        fv_value input[4];
+        float result[MOST];
+        for (int i = 0; i < count; i++) input[i] = fv_op_input(t, shapes[i].dim, shapes[i].rank, FV_F32);
+        const fv_value y = fv_tape_apply(t, op, attributes, input, count);
+        fv_keep(t, y);
+        fv_program *p = fv_compile(t);
+        for (int i = 0; i < count; i++)
+            fv_write(p, input[i], inputs[i].value, (size_t)fv_shape_elements(&shapes[i]) * sizeof(float));
+        fv_run(p);
+        if (fv_error(c)) fail_msg("%s on %s: %s", what, devices[d], fv_error(c));
+        const fv_shape shape = fv_tape_value_of(t, y)->shape;
+        assert_int_equal(fv_read(p, y, result, (size_t)fv_shape_elements(&shape) * sizeof(float)), FV_OK);
+        assert_matrix(what, devices[d], expected, result, &shape, within);
+        assert_int_equal(fv_close(c), 0);
+    }
+}
+
+#define SHAPE4(a, b, c, d) { 4, { a, b, c, d } }
+
+/* ---- Convolution --------------------------------------------------------------------------------------------------- */
+
+#define I6 "1 0 0 0 0 1; 0 1 0 0 1 0; 0 0 1 1 0 0; 1 0 0 0 1 0; 0 1 0 0 1 0; 0 0 1 0 1 0"
+#define F1 "1 -1 -1; -1 1 -1; -1 -1 1"
+#define F2 "-1 1 -1; -1 1 -1; -1 1 -1"
+#define EDGES "1 0 -1; 1 0 -1; 1 0 -1"
+#define I5 "7 2 3 3 8; 4 5 3 8 4; 3 3 2 8 4; 2 8 7 2 7; 5 4 4 5 4"
+#define J5 "2 2 3 3 3; 0 1 3 0 3; 2 3 0 1 3; 3 3 2 1 2; 3 3 0 2 3"
+#define K3 "2 0 1; 1 0 0; 0 1 1"
+#define I7 "2 3 7 4 6 2 9; 6 6 9 8 7 4 3; 3 4 8 3 8 9 7; 7 8 3 6 6 3 4; 4 2 1 8 3 4 6; 3 2 4 1 9 8 3; 0 1 3 9 2 1 4"
+#define K7 "3 4 4; 1 0 2; -1 0 3"
+#define D5 "3 3 2 1 0; 0 0 1 3 1; 3 1 2 2 3; 2 0 0 2 2; 2 0 0 0 1"
+#define K5 "0 1 2; 2 2 0; 0 1 2"
+#define STEP "255 255 0 0; 255 255 0 0; 255 255 0 0; 255 255 0 0"
+
+typedef struct convolution { const char *what, *image, *kernel; int stride, pad, flip; const char *result; } convolution;
+
+static const convolution convolutions[] = {
+    { "diagonal filter", I6, F1, 1, 0, 0, "3 -1 -3 -1; -3 1 0 -3; -3 -3 0 1; 3 -2 -2 -1" },
+    { "vertical filter", I6, F2, 1, 0, 0, "-1 -1 -1 -1; -1 -1 -2 1; -1 -1 -2 1; -1 0 -4 3" },
+    { "diagonal filter, stride 2", I6, F1, 2, 0, 0, "3 -3; -3 0" },
+    { "vertical filter, stride 2", I6, F2, 2, 0, 0, "-1 -1; -1 -2" },
+    { "diagonal filter, padded", I6, F1, 1, 1, 0,
+      "2 -2 -1 1 -2 0; -2 3 -1 -3 -1 -2; -2 -3 1 0 -3 0; 2 -3 -3 0 1 -2; -2 3 -2 -2 -1 -1; -1 -2 2 -3 0 0" },
+    { "edges", I5, EDGES, 1, 0, 0, "6 -9 -8; -3 -2 -3; -3 0 -2" },
+    { "edges, reversed", I5, EDGES, 1, 0, 1, "-6 9 8; 3 2 3; 3 0 2" },
+    { "padding 1, stride 2", J5, K3, 2, 1, 0, "1 5 6; 7 8 3; 3 10 4" },
+    { "padding 1, stride 1", J5, K3, 1, 1, 0, "1 6 5 6 6; 7 10 9 16 9; 7 10 8 12 3; 9 10 12 10 6; 3 11 10 6 4" },
+    { "vertical edges", "3 0 1 2 7 4; 1 5 8 9 3 1; 2 7 2 5 1 3; 0 1 3 1 7 8; 4 2 1 6 2 8; 2 4 5 2 3 9", EDGES, 1, 0, 0,
+      "-5 -4 0 8; -10 -2 2 3; 0 -2 -4 -7; -3 -2 -3 -16" },
+    { "strided", I7, K7, 2, 0, 0, "91 100 88; 69 91 117; 44 72 74" },
+    { "not strided", I7, K7, 1, 0, 0, "91 80 100 84 88; 99 106 126 92 77; 69 98 91 93 117; 80 79 87 93 61; 44 72 72 63 74" },
+    { "valid", D5, K5, 1, 0, 0, "12 12 17; 10 17 19; 9 6 14" },
+    { "valid, reversed", D5, K5, 1, 0, 1, "18 20 19; 10 9 17; 11 8 14" },
+    { "same", D5, K5, 1, 1, 0, "6 14 17 11 3; 14 12 12 17 11; 8 10 17 19 13; 11 9 6 14 12; 6 4 4 6 4" },
+    { "full", D5, K5, 1, 2, 0,
+      "6 9 7 4 1 0 0; 0 6 14 17 11 3 0; 12 14 12 12 17 11 2; 4 8 10 17 19 13 6; 10 11 9 6 14 12 4; 4 6 4 4 6 4 2; 4 2 0 0 2 1 0" },
+    { "Sobel across a step", STEP, "1 0 -1; 2 0 -2; 1 0 -1", 1, 0, 0, "1020 1020; 1020 1020" },
+    { "Sobel across a step, reversed", STEP, "1 0 -1; 2 0 -2; 1 0 -1", 1, 0, 1, "-1020 -1020; -1020 -1020" },
+    { "Sobel along a step", STEP, "1 2 1; 0 0 0; -1 -2 -1", 1, 0, 0, "0 0; 0 0" },
+};
+
+static void convolve(const char *what, const matrix *image, const matrix *kernel, const int pad[4], int stride, int flip, const matrix *result) {
+    const fv_shape shapes[] = { SHAPE4(1, image->rows, image->columns, 1), SHAPE4(1, kernel->rows, kernel->columns, 1) };
+    const matrix inputs[] = { *image, *kernel };
+    const fv_attributes a = { .conv = { .stride = { stride, stride }, .dilation = { 1, 1 }, .groups = 1, .flip = flip,
+                                        .pad = { pad[0], pad[1], pad[2], pad[3] } } };
+    run_example(what, FV_OP_conv2d, &a, shapes, inputs, 2, result, 0);
+}
+
+static void convolution_examples(void **state) {
+    for (size_t i = 0; i < sizeof convolutions / sizeof *convolutions; i++) {
+        const convolution *e = &convolutions[i];
+        const matrix image = matrix_of(e->image), kernel = matrix_of(e->kernel), result = matrix_of(e->result);
+        convolve(e->what, &image, &kernel, (const int[]){ e->pad, e->pad, e->pad, e->pad }, e->stride, e->flip, &result);
+    }
+}
+
+/* Full convolution of rows of numbers commutes, is associative and distributes over addition. */
+static void laws_of_convolution(void **state) {
+    static const struct { const char *what, *a, *b, *result; } law[] = {
+        { "a * b", "1 2 3", "4 -1 2", "4 7 12 1 6" },
+        { "b * a", "4 -1 2", "1 2 3", "4 7 12 1 6" },
+        { "(a * b) * c", "4 7 12 1 6", "0 1 5", "0 4 27 47 61 11 30" },
+        { "b * c", "4 -1 2", "0 1 5", "0 4 19 -3 10" },
+        { "a * (b * c)", "1 2 3", "0 4 19 -3 10", "0 4 27 47 61 11 30" },
+        { "a * (b + c)", "1 2 3", "4 0 7", "4 8 19 14 21" },
+    };
+    for (size_t i = 0; i < sizeof law / sizeof *law; i++) {
+        const matrix a = matrix_of(law[i].a), b = matrix_of(law[i].b), result = matrix_of(law[i].result);
+        const int around = (int)b.columns - 1;
+        convolve(law[i].what, &a, &b, (const int[]){ 0, 0, around, around }, 1, 1, &result);
+    }
+}
+
+/* Sizes of a 512 x 512 image under a 9 x 9 filter, and a layer of two Sobel filters. */
+static void sizes_of_convolution(void **state) {
+    static const struct { int padding; int64_t size; } mode[] = { { FV_FULL, 520 }, { FV_SAME, 512 }, { FV_VALID, 504 } };
+    for (int i = 0; i < 3; i++) {
+        int32_t pad[2];
+        fv_window_padding(mode[i].padding, 512, 9, 1, 1, pad);
+        assert_int_equal(fv_window_count(512, pad[0], pad[1], 9, 1, 1, false), mode[i].size);
+    }
+    fv_context *c = fv_open("reference");
+    fv_net *net = fv_net_new(c, "sobel");
+    const fv_node y = fv_conv2d(net, fv_input(net, 512, 512, 1), .filters = 2, .kernel = 3);
+    int64_t dims[FV_RANK];
+    fv_output(net, y);
+    assert_int_equal(fv_node_shape(net, y, dims), 4);
+    assert_int_equal(dims[1], 510);
+    assert_int_equal(dims[2], 510);
+    assert_int_equal(dims[3], 2);
+    int64_t weights = 0;
+    for (int w = 0; w < fv_weight_count(net, fv_layer_name(net, 1)); w++) {
+        const int rank = fv_weight_shape(net, fv_layer_name(net, 1), w, FV_NATIVE, dims);
+        int64_t elements = 1;
+        for (int i = 0; i < rank; i++) elements *= dims[i];
+        weights += elements;
+    }
+    assert_int_equal(weights, 20);
+    assert_int_equal(fv_close(c), 0);
+}
+
+/* ---- Pooling ------------------------------------------------------------------------------------------------------- */
+
+#define P4 "2 3 1 9; 4 7 3 5; 8 2 2 2; 1 3 4 5"
+#define Q4 "2 3 4 0; 1 5 3 2; 0 4 2 3; 1 0 6 1"
+#define AFTER_F1 "3 -1 -3 -1; -3 1 0 -3; -3 -3 0 1; 3 -2 -2 -1"
+#define AFTER_F2 "-1 -1 -1 -1; -1 -1 -2 1; -1 -1 -2 1; -1 0 -4 3"
+
+static void pooling_examples(void **state) {
+    static const struct { const char *what, *image; int average, size, stride; const char *result; } pool[] = {
+        { "maxima behind the diagonal filter", AFTER_F1, 0, 2, 2, "3 0; 3 1" },
+        { "maxima behind the vertical filter", AFTER_F2, 0, 2, 2, "-1 1; 0 3" },
+        { "maxima", P4, 0, 2, 2, "7 9; 8 5" },
+        { "means", P4, 1, 2, 2, "4 4.5; 3.5 3.25" },
+        { "maxima 2/2", Q4, 0, 2, 2, "5 4; 4 6" },
+        { "means 2/2", Q4, 1, 2, 2, "2.75 2.25; 1.25 3" },
+        { "maxima 2/1", Q4, 0, 2, 1, "5 5 4; 5 5 3; 4 6 6" },
+        { "maxima 3/1", Q4, 0, 3, 1, "5 5; 6 6" },
+    };
+    for (size_t i = 0; i < sizeof pool / sizeof *pool; i++) {
+        const matrix image = matrix_of(pool[i].image), result = matrix_of(pool[i].result);
+        const fv_shape shape = SHAPE4(1, image.rows, image.columns, 1);
+        const fv_attributes a = { .pool = { .kernel = { pool[i].size, pool[i].size }, .stride = { pool[i].stride, pool[i].stride } } };
+        run_example(pool[i].what, pool[i].average ? FV_OP_avg_pool2d : FV_OP_max_pool2d, &a, &shape, &image, 1, &result, 0);
+    }
+}
+
+/* ---- Functions ------------------------------------------------------------------------------------------------------- */
+
+static void functions(void **state) {
+    const matrix u = matrix_of("-2 -1 0 1 2"), ones = matrix_of("1 1 1 1 1"), logits = matrix_of("1 2 3");
+    const matrix sigmoid = matrix_of(".1192029 .2689414 .5 .7310586 .8807971");
+    const matrix slope = matrix_of(".1049936 .1966119 .25 .1966119 .1049936");
+    const matrix tangent = matrix_of("-.9640276 -.7615942 0 .7615942 .9640276");
+    const matrix probabilities = matrix_of(".0900306 .2447285 .6652410"), logarithms = matrix_of("-2.4076060 -1.4076060 -.4076060");
+    const fv_shape five[] = { { 1, { 5 } }, { 1, { 5 } } }, three = { 2, { 1, 3 } };
+    const fv_attributes axis = { .axis = { 1 } };
+    run_example("sigmoid", FV_OP_sigmoid, NULL, five, &u, 1, &sigmoid, 1e-7f);
+    run_example("slope of the sigmoid", FV_OP_sigmoid_gradient, NULL, five, (const matrix[]){ sigmoid, ones }, 2, &slope, 1e-7f);
+    run_example("tanh", FV_OP_tanh, NULL, five, &u, 1, &tangent, 1e-7f);
+    run_example("softmax", FV_OP_softmax, &axis, &three, &logits, 1, &probabilities, 1e-7f);
+    run_example("logarithm of softmax", FV_OP_log_softmax, &axis, &three, &logits, 1, &logarithms, 4e-7f);
+}
+
+/* Cross-entropy of the logits 1 2 3 where class 0, 1, 2 is the right one, through the public tape. */
+static void cross_entropy_of_each_class(void **state) {
+    static const float logits[9] = { 1, 2, 3, 1, 2, 3, 1, 2, 3 }, expected[3] = { 2.4076060f, 1.4076060f, 0.4076060f };
+    static const int32_t classes[3] = { 0, 1, 2 };
+    for (int d = 0; d < DEVICES; d++) {
+        fv_context *c = fv_open(devices[d]);
+        fv_tape *t = fv_tape_new(c);
+        const fv_value x = fv_op_input(t, (const int64_t[]){ 3, 3 }, 2, FV_F32), target = fv_op_input(t, (const int64_t[]){ 3 }, 1, FV_I32);
+        const fv_value loss = fv_op_softmax_cross_entropy(t, x, target, 0);
+        float result[3];
+        fv_keep(t, loss);
+        fv_program *p = fv_compile(t);
+        fv_write(p, x, logits, sizeof logits);
+        fv_write(p, target, classes, sizeof classes);
+        fv_run(p);
+        assert_int_equal(fv_read(p, loss, result, sizeof result), FV_OK);
+        for (int i = 0; i < 3; i++) assert_true(fabsf(result[i] - expected[i]) <= 4e-7f);
+        assert_int_equal(fv_close(c), 0);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(convolution_examples), cmocka_unit_test(laws_of_convolution), cmocka_unit_test(sizes_of_convolution),
+        cmocka_unit_test(pooling_examples), cmocka_unit_test(functions), cmocka_unit_test(cross_entropy_of_each_class),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
