@@ -40,6 +40,7 @@ static void every_allocation(bool sticky) {
     assert_int_equal(whole_way(sentence, sizeof sentence), FV_OK);
     int64_t sites = fv_alloc_fail(0, false);
     assert_true(sites > 50);
+    print_message("%lld allocations on the way\n", (long long)sites);
     bool quick = getenv("FOVEA_QUICK") != NULL;
     int64_t failed = 0;
     for (int64_t n = 1; n <= sites; n += quick ? 7 : 1) {

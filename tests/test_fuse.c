@@ -22,7 +22,9 @@ static int run_never(fv_device *device, const fv_task *task) {
 static int only_relu(fv_device *device, const fv_task *task, char *why, size_t bytes) {
     (void)device;
     snprintf(why, bytes, "only relu");
-    return task->attributes->conv.activation == FV_LINEAR || task->attributes->conv.activation == FV_RELU ? 0 : FV_ERROR_UNSUPPORTED;
+    return task->attributes->conv.activation == FV_LINEAR || task->attributes->conv.activation == FV_RELU
+               ? 0
+               : FV_ERROR_UNSUPPORTED;
 }
 
 static void fuse_claiming(fv_tape *t, fv_context *c) {
@@ -77,7 +79,8 @@ static fv_value constant(fv_tape *t, int rank, const int64_t *dims) {
     free(values);
     return v;
 }
-#define CONSTANT(t, ...) constant(t, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]){ __VA_ARGS__ })
+#define CONSTANT(t, ...)                                                                                               \
+    constant(t, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]){ __VA_ARGS__ })
 
 static fv_value conv(fv_tape *t, fv_value x, fv_value w) {
     fv_attributes a = { .conv = { .stride = { 1, 1 }, .dilation = { 1, 1 }, .pad = { 1, 1, 1, 1 }, .groups = 1 } };
@@ -92,8 +95,10 @@ static void write_inputs(fv_program *p, const fv_tape *t) {
         size_t elements = (size_t)fv_shape_elements(&value->shape);
         float *data = calloc(elements, sizeof *data);
         for (size_t i = 0; i < elements; i++)
-            if (value->type == FV_I32) ((int32_t *)(void *)data)[i] = (int32_t)fv_random_below(&random, 3);
-            else data[i] = (float)fv_random_normal(&random);
+            if (value->type == FV_I32)
+                ((int32_t *)(void *)data)[i] = (int32_t)fv_random_below(&random, 3);
+            else
+                data[i] = (float)fv_random_normal(&random);
         assert_int_equal(fv_write(p, (fv_value){ v }, data, elements * 4), 0);
         free(data);
     }
@@ -127,10 +132,12 @@ static fv_tape *check_fused(fv_context *c, fv_tape *t, double tolerance) {
     fv_tape *fused = fv_tape_copy(t);
     fuse_claiming(fused, c);
     check_tape(fused);
-    fv_program *plain = fv_compile_with(t, &(fv_compile_options){ sizeof(fv_compile_options), true }), *program = fv_compile(fused);
+    fv_program *plain = fv_compile_with(t, &(fv_compile_options){ sizeof(fv_compile_options), true }),
+               *program = fv_compile(fused);
     if (!plain || !program) fail_msg("%s", fv_error(c));
     for (int32_t i = 0; i < program->tape->operation_count; i++)
-        assert_false(fv_op_table[program->tape->operation[i].op]->flags & FV_FUSED); /* the reference runs the expansion */
+        assert_false(fv_op_table[program->tape->operation[i].op]->flags &
+                     FV_FUSED); /* the reference runs the expansion */
     write_inputs(plain, t);
     write_inputs(program, t);
     assert_int_equal(fv_run(plain), 0);
@@ -160,7 +167,8 @@ static void test_convolution(void **state) {
     fv_tape_label(t, "c2");
     y = fv_op_add(t, CONSTANT(t, 4), conv(t, y, CONSTANT(t, 4, 3, 3, 6))); /* the bias first; no activation */
     fv_tape_label(t, "c3");
-    y = fv_op_tanh(t, fv_op_add(t, conv(t, y, CONSTANT(t, 4, 3, 3, 4)), CONSTANT(t, 4))); /* tanh is refused: bias only */
+    y = fv_op_tanh(t,
+                   fv_op_add(t, conv(t, y, CONSTANT(t, 4, 3, 3, 4)), CONSTANT(t, 4))); /* tanh is refused: bias only */
     fv_tape_label(t, "c4");
     y = fv_op_relu(t, conv(t, y, CONSTANT(t, 4, 3, 3, 4)));
     fv_keep(t, y);
@@ -200,6 +208,9 @@ static void test_obstacles(void **state) {
     fv_value x = fv_op_input(t, (int64_t[]){ 4, 4 }, 2, FV_F32), w = CONSTANT(t, 4, 4), b = CONSTANT(t, 4);
     fv_value two_readers = fv_op_dense(t, x, w);
     fv_keep(t, fv_op_mul(t, fv_op_relu(t, two_readers), two_readers));
+    fv_value read_before = fv_op_dense(t, x, w);
+    fv_keep(t, fv_op_mul(t, read_before, x));
+    fv_keep(t, fv_op_relu(t, read_before));
     fv_value kept = fv_op_dense(t, x, w);
     fv_keep(t, kept);
     fv_keep(t, fv_op_relu(t, kept));
@@ -207,6 +218,7 @@ static void test_obstacles(void **state) {
     fv_keep(t, fv_op_relu(t, placed));
     fv_keep(t, fv_op_add(t, fv_op_dense(t, x, w), CONSTANT(t, 4, 4)));
     fv_keep(t, fv_op_add(t, fv_op_dense(t, x, w), CONSTANT(t, 4, 1)));
+    fv_keep(t, fv_op_add(t, fv_op_dense(t, x, w), CONSTANT(t, 1)));
     fv_value twice = fv_op_dense(t, x, w);
     fv_keep(t, fv_op_add(t, twice, twice));
     fv_tape *fused = check_fused(c, t, 0);
@@ -229,6 +241,22 @@ static void test_late_bias(void **state) {
     fv_tape *fused = check_fused(c, t, 0);
     assert_int_equal(fused->operation_count, 2);
     assert_int_equal(fused->operation[1].op, FV_OP_dense_bias_activation);
+    assert_int_equal(fv_close(c), 0);
+}
+
+/* Two chains recorded in turn: both are found, though the first moves the second. */
+static void test_interleaved(void **state) {
+    (void)state;
+    fv_context *c = open_reference();
+    fv_tape *t = fv_tape_new(c);
+    fv_value x = fv_op_input(t, (int64_t[]){ 3, 4 }, 2, FV_F32), y[3];
+    for (int i = 0; i < 3; i++) y[i] = fv_op_dense(t, x, CONSTANT(t, 4, 4));
+    for (int i = 0; i < 3; i++) y[i] = fv_op_add(t, y[i], CONSTANT(t, 4));
+    for (int i = 2; i >= 0; i--) y[i] = fv_op_relu(t, y[i]);
+    for (int i = 0; i < 3; i++) fv_keep(t, y[i]);
+    fv_tape *fused = check_fused(c, t, 0);
+    assert_int_equal(fused->operation_count, 3);
+    assert_int_equal(count_of(fused, FV_OP_dense_bias_activation), 3);
     assert_int_equal(fv_close(c), 0);
 }
 
@@ -255,10 +283,27 @@ static void test_batch_norm(void **state) {
     assert_int_equal(count_of(fused, FV_OP_batch_norm_train_activation), 1);
     assert_int_equal(count_of(fused, FV_OP_batch_norm_infer_activation), 1);
     assert_int_equal(count_of(fused, FV_OP_batch_norm_activation_gradient), 1);
-    assert_int_equal(count_of(fused, FV_OP_batch_norm_train) + count_of(fused, FV_OP_relu) + count_of(fused, FV_OP_relu_gradient), 0);
+    assert_int_equal(count_of(fused, FV_OP_batch_norm_train) + count_of(fused, FV_OP_relu) +
+                         count_of(fused, FV_OP_relu_gradient),
+                     0);
     const fv_operation *gradient = &fused->operation[find(fused, FV_OP_batch_norm_activation_gradient)];
     assert_int_equal(gradient->attributes.norm.activation, FV_RELU);
     assert_int_equal(fused->operand[gradient->input], x.id);
+    assert_int_equal(fv_close(c), 0);
+}
+
+/* A vector added to a normalisation is not its bias, and a masked x is not a masked gradient. */
+static void test_batch_norm_obstacles(void **state) {
+    (void)state;
+    fv_context *c = open_reference();
+    fv_tape *t = fv_tape_new(c);
+    fv_attributes a = { .norm = { .epsilon = 1e-3f, .momentum = 0.9f } };
+    fv_value x = fv_op_input(t, (int64_t[]){ 8, 5 }, 2, FV_F32), v = CONSTANT(t, 5), squares = fv_op_mul(t, v, v);
+    fv_value normal = FV_APPLY(t, FV_OP_batch_norm_infer, &a, x, (fv_value){ 0 }, (fv_value){ 0 }, v, squares);
+    fv_keep(t, fv_op_relu(t, fv_op_add(t, normal, CONSTANT(t, 5))));
+    fv_value masked = FV_APPLY(t, FV_OP_relu_gradient, NULL, x, fv_op_tanh(t, x));
+    fv_keep(t, FV_APPLY(t, FV_OP_batch_norm_gradient, &a, masked, x, (fv_value){ 0 }, v, v));
+    assert_int_equal(check_fused(c, t, 0)->operation_count, t->operation_count);
     assert_int_equal(fv_close(c), 0);
 }
 
@@ -277,7 +322,8 @@ static void test_loss(void **state) {
     fv_keep(t, fv_gradient(t, x));
     fv_tape *fused = check_fused(c, t, 1e-6);
     assert_int_equal(count_of(fused, FV_OP_softmax_cross_entropy_train), 1);
-    assert_int_equal(count_of(fused, FV_OP_softmax_cross_entropy) + count_of(fused, FV_OP_softmax_cross_entropy_gradient), 0);
+    assert_int_equal(
+        count_of(fused, FV_OP_softmax_cross_entropy) + count_of(fused, FV_OP_softmax_cross_entropy_gradient), 0);
 
     t = fv_tape_new(c);
     x = fv_op_input(t, (int64_t[]){ 6, 3 }, 2, FV_F32), target = fv_op_input(t, (int64_t[]){ 6 }, 1, FV_I32);
@@ -285,6 +331,29 @@ static void test_loss(void **state) {
     fused = check_fused(c, t, 1e-5);
     assert_int_equal(fused->operation_count, 1);
     assert_int_equal(fused->operation[0].op, FV_OP_softmax_cross_entropy);
+    assert_int_equal(fv_close(c), 0);
+}
+
+/* Near misses: another axis, another smoothing, other logits, other targets; probabilities that something else reads. */
+static void test_unlike_losses(void **state) {
+    (void)state;
+    fv_context *c = open_reference();
+    fv_tape *t = fv_tape_new(c);
+    fv_value x = fv_op_input(t, (int64_t[]){ 3, 3 }, 2, FV_F32), z = fv_op_tanh(t, x), dloss = CONSTANT(t, 3);
+    fv_value target = fv_op_input(t, (int64_t[]){ 3 }, 1, FV_I32), second = fv_op_input(t, (int64_t[]){ 3 }, 1, FV_I32);
+    fv_keep(t, FV_APPLY(t, FV_OP_cross_entropy, NULL, fv_op_softmax(t, x, 0), target));
+    fv_value probabilities = fv_op_softmax(t, x, 1);
+    fv_keep(t, FV_APPLY(t, FV_OP_cross_entropy, NULL, probabilities, target));
+    fv_keep(t, fv_op_relu(t, probabilities));
+    fv_attributes smooth = { .loss = { 0.1f } };
+    fv_keep(t, fv_op_softmax_cross_entropy(t, x, target, 0));
+    fv_keep(t, FV_APPLY(t, FV_OP_softmax_cross_entropy_gradient, &smooth, x, target, dloss));
+    fv_keep(t, FV_APPLY(t, FV_OP_softmax_cross_entropy_gradient, NULL, z, target, dloss));
+    fv_keep(t, FV_APPLY(t, FV_OP_softmax_cross_entropy_gradient, NULL, x, second, dloss));
+    fv_tape *fused = check_fused(c, t, 0);
+    assert_int_equal(fused->operation_count, t->operation_count);
+    fv_keep(t, FV_APPLY(t, FV_OP_softmax_cross_entropy_gradient, NULL, x, target, dloss));
+    assert_int_equal(count_of(check_fused(c, t, 1e-6), FV_OP_softmax_cross_entropy_train), 1);
     assert_int_equal(fv_close(c), 0);
 }
 
@@ -314,7 +383,8 @@ static void test_moved_loss(void **state) {
         fv_store *s = fv_store_new(c, NULL, 0, 0, 0);
         fv_tape *t = fv_tape_new(c);
         fv_shape pair = { 1, { 2 } };
-        fv_value x = fv_op_input(t, (int64_t[]){ 6, 3 }, 2, FV_F32), target = fv_op_input(t, (int64_t[]){ 6 }, 1, FV_I32);
+        fv_value x = fv_op_input(t, (int64_t[]){ 6, 3 }, 2, FV_F32),
+                 target = fv_op_input(t, (int64_t[]){ 6 }, 1, FV_I32);
         fv_value metric = fv_tape_state(t, s, FV_METRICS, 0, FV_F32, &pair, false);
         fv_value other = fv_tape_state(t, s, FV_METRICS, 2, FV_F32, &pair, false);
         fv_value rows = fv_op_softmax_cross_entropy(t, x, target, 0);
@@ -332,7 +402,7 @@ static void test_moved_loss(void **state) {
         assert_true(plain && program);
         for (int k = 0; k < 2; k++) { /* each from metrics that are zero */
             fv_program *p = k ? program : plain;
-            assert_int_equal(fv_store_write(s, FV_METRICS, 0, 4, (float[4]){0}), 0);
+            assert_int_equal(fv_store_write(s, FV_METRICS, 0, 4, (float[4]){ 0 }), 0);
             write_inputs(p, t);
             assert_int_equal(fv_run(p), 0);
         }
@@ -356,12 +426,15 @@ static void test_on_cpu(void **state) {
     }
     source = fv_random_make(5, 5);
     fv_tape *t = fv_tape_new(c);
-    fv_value x = fv_op_input(t, (int64_t[]){ 4, 8, 8, 3 }, 4, FV_F32), target = fv_op_input(t, (int64_t[]){ 4 }, 1, FV_I32);
+    fv_value x = fv_op_input(t, (int64_t[]){ 4, 8, 8, 3 }, 4, FV_F32),
+             target = fv_op_input(t, (int64_t[]){ 4 }, 1, FV_I32);
     fv_watch(t, x);
-    fv_value gamma = CONSTANT(t, 16), beta = CONSTANT(t, 16), mean = CONSTANT(t, 16), variance = fv_op_mul(t, mean, mean);
+    fv_value gamma = CONSTANT(t, 16), beta = CONSTANT(t, 16), mean = CONSTANT(t, 16),
+             variance = fv_op_mul(t, mean, mean);
     fv_attributes norm = { .norm = { .epsilon = 1e-3f, .momentum = 0.9f } };
     fv_value y = fv_op_relu(t, fv_op_add(t, conv(t, x, CONSTANT(t, 16, 3, 3, 3)), CONSTANT(t, 16)));
-    y = fv_op_relu(t, FV_APPLY(t, FV_OP_batch_norm_train, &norm, conv(t, y, CONSTANT(t, 16, 3, 3, 16)), gamma, beta, mean, variance));
+    y = fv_op_relu(t, FV_APPLY(t, FV_OP_batch_norm_train, &norm, conv(t, y, CONSTANT(t, 16, 3, 3, 16)), gamma, beta,
+                               mean, variance));
     y = fv_op_tanh(t, FV_APPLY(t, FV_OP_batch_norm_infer, &norm, y, gamma, beta, mean, variance));
     fv_keep(t, y);
     y = fv_op_reshape(t, y, (int64_t[]){ 4, 1024 }, 2);
@@ -371,11 +444,12 @@ static void test_on_cpu(void **state) {
     fv_keep(t, loss);
     assert_int_equal(fv_backward(t, loss), 0);
     fv_keep(t, fv_gradient(t, x));
-    fv_program *debug = fv_compile_with(t, &(fv_compile_options){ sizeof(fv_compile_options), true }), *program = fv_compile(t);
+    fv_program *debug = fv_compile_with(t, &(fv_compile_options){ sizeof(fv_compile_options), true }),
+               *program = fv_compile(t);
     if (!debug || !program) fail_msg("%s", fv_error(c));
     for (int i = 0; i < FV_OP_COUNT; i++) /* what the backend can fuse is fused */
-        if (fv_op_table[i] && fv_op_table[i]->flags & FV_FUSED && c->backend->kernels[i].run && !c->backend->kernels[i].supports &&
-            !count_of(program->tape, (fv_op)i))
+        if (fv_op_table[i] && fv_op_table[i]->flags & FV_FUSED && c->backend->kernels[i].run &&
+            !c->backend->kernels[i].supports && !count_of(program->tape, (fv_op)i))
             fail_msg("%s has a kernel on the CPU but was not formed", fv_op_name((fv_op)i));
     write_inputs(debug, t);
     write_inputs(program, t);
@@ -387,9 +461,18 @@ static void test_on_cpu(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_convolution), cmocka_unit_test(test_dense),          cmocka_unit_test(test_obstacles),
-        cmocka_unit_test(test_late_bias),   cmocka_unit_test(test_batch_norm),     cmocka_unit_test(test_loss),
-        cmocka_unit_test(test_dependent_loss), cmocka_unit_test(test_moved_loss), cmocka_unit_test(test_on_cpu),
+        cmocka_unit_test(test_convolution),
+        cmocka_unit_test(test_dense),
+        cmocka_unit_test(test_obstacles),
+        cmocka_unit_test(test_late_bias),
+        cmocka_unit_test(test_batch_norm),
+        cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_dependent_loss),
+        cmocka_unit_test(test_moved_loss),
+        cmocka_unit_test(test_on_cpu),
+        cmocka_unit_test(test_interleaved),
+        cmocka_unit_test(test_batch_norm_obstacles),
+        cmocka_unit_test(test_unlike_losses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

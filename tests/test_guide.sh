@@ -2,7 +2,7 @@
 # The code on the pages is real. Every block of C in docs/guide.md and README.md is compiled against the header without a warning, and:
 #   ```c        a program where it has a main; else a piece, compiled as the inside of a function that has ctx, net, x, train and test
 #   ```c file   functions
-#   ```c run    a program that is linked with the library and run; it must end with 0
+#   ```c run    a program that is linked with the library and run; it must end with 0 and print what follows the word "run"
 #   ```cpp      a program in C++, linked and run
 cd "$(dirname "$0")/.." || exit 1
 build=${FOVEA_BUILD:-build}
@@ -18,7 +18,9 @@ case $build in */asan | */*-asan) sanitize=-fsanitize=address,undefined ;; */tsa
 for page in docs/guide.md README.md; do
     [ -f "$page" ] || { echo "not ok - $page is there"; status=1; continue; }
     awk -v base="$work/$(basename "$page" .md)" '
-        !inside && /^```c(pp)?( |$)/ { kind = $1 == "```cpp" ? "cpp" : NF > 1 ? $2 : "c"; inside = 1; file = base "-" NR "." kind; printf "" >file; next }
+        !inside && /^```c(pp)?( |$)/ { kind = $1 == "```cpp" ? "cpp" : NF > 1 ? $2 : "c"; inside = 1; file = base "-" NR "." kind; printf "" >file
+            text = $0; if (kind == "run" && sub(/^```c run +/, "", text)) { print text >(file "-prints"); close(file "-prints") }
+            next }
         inside && /^```/ { inside = 0; close(file); next }
         inside { print >file }' "$page"
 done
@@ -31,13 +33,14 @@ compile() {
     return 1
 }
 run() {
-    if (cd "$work" && timeout 60 "$work/program") >"$work/out" 2>&1; then echo "ok - $1 compiles and runs"; else
+    expected=$(cat "$work/$file-prints" 2>/dev/null)
+    if (cd "$work" && timeout 60 "$work/program") >"$work/out" 2>&1 && { [ -z "$expected" ] || grep -qF -- "$expected" "$work/out"; }; then echo "ok - $1 compiles and runs"; else
         echo "not ok - $1 runs"; tail -3 "$work/out" | sed 's/^/# /'; status=1
     fi
 }
 [ -e "$build/lib/libfovea.so" ] || { echo "not ok - $build/lib/libfovea.so is there"; exit 1; }
 
-for file in $(ls "$work" | sort -t- -k1,1 -k2,2n); do
+for file in $(ls "$work" | grep -v -e '-prints$' | sort -t- -k1,1 -k2,2n); do
     block="${file%.*}" source="$work/source.c"
     case $file in
         *.run) kind=run ;;

@@ -29,7 +29,8 @@ static fv_context *open_wrapped(void) {
     fv_context *c = fv_open("reference");
     assert_true(fv_ok(c));
     for (int i = 0; i < FV_OP_COUNT; i++)
-        if (fv_backend_reference.kernels[i].run) wrapped[i] = (fv_kernel){ .prepare = prepare_wrapped, .run = run_wrapped };
+        if (fv_backend_reference.kernels[i].run)
+            wrapped[i] = (fv_kernel){ .prepare = prepare_wrapped, .run = run_wrapped };
     wrapper = fv_backend_reference;
     wrapper.kernels = wrapped;
     c->backend = &wrapper;
@@ -67,12 +68,13 @@ static fv_value constant(maker *m, int64_t rows, int64_t columns) {
 }
 
 static fv_value normalized(maker *m, fv_value x) {
-    float zeros[64] = {0}, ones[64];
+    float zeros[64] = { 0 }, ones[64];
     for (int i = 0; i < 64; i++) ones[i] = 1;
     int64_t channels = width(m, x);
-    fv_value mean = fv_op_constant(m->tape, &channels, 1, zeros), variance = fv_op_constant(m->tape, &channels, 1, ones);
+    fv_value mean = fv_op_constant(m->tape, &channels, 1, zeros),
+             variance = fv_op_constant(m->tape, &channels, 1, ones);
     fv_attributes a = { .norm = { .epsilon = 1e-3f, .momentum = 0.9f } };
-    fv_value y = FV_APPLY(m->tape, FV_OP_batch_norm_train, &a, x, (fv_value){0}, (fv_value){0}, mean, variance);
+    fv_value y = FV_APPLY(m->tape, FV_OP_batch_norm_train, &a, x, (fv_value){ 0 }, (fv_value){ 0 }, mean, variance);
     if (below(m, 2)) fv_keep(m->tape, (fv_value){ y.id + 3 }); /* of five outputs some are read, some are not */
     return y;
 }
@@ -117,7 +119,10 @@ static fv_tape *random_tape(fv_context *c, uint64_t seed) {
 
 enum { CELL = 4, NOBODY = 0, SCRATCH = -1 };
 
-typedef struct arena { int32_t *owner; size_t cells; } arena;
+typedef struct arena {
+    int32_t *owner;
+    size_t cells;
+} arena;
 
 static int32_t source(const fv_tape *t, int32_t v) {
     while (t->value[v].producer >= 0 && t->operation[t->value[v].producer].op == FV_OP_reshape)
@@ -156,7 +161,8 @@ static void check_task(const fv_program *p, const fv_task *task) {
         count++;
     }
     outputs = count;
-    for (int k = 0; k < task->input_count && count < MOST; k++) count += extent(p, &task->input[k], &begin[count], &end[count]);
+    for (int k = 0; k < task->input_count && count < MOST; k++)
+        count += extent(p, &task->input[k], &begin[count], &end[count]);
     for (int i = 0; i < outputs; i++)
         for (int k = i + 1; k < count; k++) {
             bool meets = begin[i] < end[k] && begin[k] < end[i];
@@ -173,8 +179,10 @@ static void simulate(const fv_program *p) {
         const fv_task *task = &p->task[i];
         const int32_t *id = p->tensor_value + (task->input - p->tensor);
         for (int k = 0; k < task->input_count; k++)
-            if (extent(p, &task->input[k], &begin, &end)) check_cells(&a, begin, end, source(p->tape, id[k]));
-            else if (id[k]) assert_int_not_equal(p->tape->value[source(p->tape, id[k])].kind, FV_VALUE_TEMPORARY);
+            if (extent(p, &task->input[k], &begin, &end))
+                check_cells(&a, begin, end, source(p->tape, id[k]));
+            else if (id[k])
+                assert_int_not_equal(p->tape->value[source(p->tape, id[k])].kind, FV_VALUE_TEMPORARY);
         check_task(p, task);
         if (task->scratch_bytes) {
             begin = (size_t)((unsigned char *)task->scratch - (unsigned char *)p->arena) / CELL;
@@ -185,6 +193,7 @@ static void simulate(const fv_program *p) {
     }
     for (int32_t v = 1; v < p->tape->value_count; v++) { /* what is kept is still there */
         const fv_tape_value *value = &p->tape->value[v];
+        assert_int_equal(p->place[v].first, p->place[source(p->tape, v)].first);
         if (!value->kept || value->kind != FV_VALUE_TEMPORARY) continue;
         fv_tensor tensor = { .data = fv_program_address(p, v), .rank = value->shape.rank };
         memcpy(tensor.dim, value->shape.dim, sizeof tensor.dim);
@@ -197,7 +206,7 @@ static void simulate(const fv_program *p) {
 
 static size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* No arena is larger than all blocks side by side, or smaller than what one task touches. */
+/* No arena is larger than all blocks side by side (a debug program's is exactly that), or smaller than what one task touches. */
 static void check_bounds(const fv_program *p) {
     size_t sum = 0, largest = 0;
     for (int32_t i = 0; i < p->task_count; i++) {
@@ -218,7 +227,7 @@ static void check_bounds(const fv_program *p) {
         }
         if (touched > largest) largest = touched;
     }
-    assert_true(p->arena_bytes <= sum);
+    assert_true(p->debug ? p->arena_bytes == sum : p->arena_bytes <= sum);
     assert_true(p->arena_bytes >= largest);
 }
 
@@ -253,7 +262,8 @@ static void test_random_tapes(void **state) {
     size_t planned = 0, without_reuse = 0;
     for (uint64_t seed = 1; seed <= 60; seed++) {
         fv_tape *tape = random_tape(c, seed);
-        fv_program *compiled = fv_compile(tape), *debug = fv_compile_with(tape, &(fv_compile_options){ sizeof(fv_compile_options), true });
+        fv_program *compiled = fv_compile(tape),
+                   *debug = fv_compile_with(tape, &(fv_compile_options){ sizeof(fv_compile_options), true });
         assert_non_null(compiled);
         assert_non_null(debug);
         write_inputs(compiled, seed);
@@ -266,6 +276,7 @@ static void test_random_tapes(void **state) {
         simulate(compiled);
         simulate(debug);
         check_bounds(compiled);
+        check_bounds(debug);
         planned += compiled->arena_bytes;
         without_reuse += debug->arena_bytes;
         fv_program_free(compiled);
@@ -288,6 +299,15 @@ static void test_chain_needs_two_blocks(void **state) {
     assert_int_equal(p->arena_bytes, 2 * 8 * 16 * sizeof(float));
     assert_int_equal(p->input_bytes, 8 * 16 * sizeof(float));
     assert_int_equal(fv_program_bytes(p), 3 * 8 * 16 * sizeof(float));
+    fv_program_free(p);
+    fv_tape *in_place = fv_tape_new(c);
+    x = fv_op_softmax(in_place, fv_op_input(in_place, (int64_t[]){ 8, 16 }, 2, FV_F32), 1);
+    for (int i = 0; i < 20; i++) x = fv_op_relu(in_place, x);
+    fv_keep(in_place, x);
+    p = fv_compile(in_place);
+    assert_int_equal(p->arena_bytes, 8 * 16 * sizeof(float));
+    fv_program_free(p);
+    p = fv_compile(t);
     int64_t measured = 0;
     size_t used = c->memory_used;
     assert_int_equal(fv_program_measure(t, &measured), 0);
@@ -341,6 +361,41 @@ static void test_verifier_overlap(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
+/* A softmax may not lie where its operand lay, though that dies there; and of two operands at one place a sum neither. */
+static void test_verifier_in_place(void **state) {
+    (void)state;
+    fv_context *c = fv_open("reference");
+    for (int twice = 0; twice < 2; twice++) {
+        fv_tape *t = fv_tape_new(c);
+        fv_value a = fv_op_softmax(t, fv_op_input(t, (int64_t[]){ 4, 8 }, 2, FV_F32), 1);
+        fv_value b = twice ? fv_op_mul(t, a, fv_op_reshape(t, a, (int64_t[]){ 4, 8 }, 2)) : fv_op_softmax(t, a, 1);
+        fv_keep(t, b);
+        fv_program *p = fv_program_build(t, NULL, false);
+        assert_int_equal(p->arena_bytes, 256);
+        p->place[b.id].offset = p->place[a.id].offset;
+        assert_int_equal(fv_program_verify(p), FV_ERROR_INTERNAL);
+        expect_error(c, FV_ERROR_INTERNAL, "overlap in the arena");
+    }
+    assert_int_equal(fv_close(c), 0);
+}
+
+static void test_verifier_placed(void **state) {
+    (void)state;
+    fv_context *c = fv_open("reference");
+    fv_store *s = fv_store_new(c, NULL, 0, 64, 0);
+    for (int64_t offset = 12; offset <= 16; offset += 4) { /* sixteen elements from 0, then from 12 or 16 */
+        fv_tape *t = fv_tape_new(c);
+        fv_value x = fv_op_input(t, (int64_t[]){ 16 }, 1, FV_F32);
+        fv_keep(t, fv_tape_place(t, fv_op_relu(t, x), s, FV_GRADIENTS, 0));
+        fv_keep(t, fv_tape_place(t, fv_op_tanh(t, x), s, FV_GRADIENTS, offset));
+        bool fits = offset == 16;
+        assert_int_equal(fv_compile(t) != NULL, fits);
+        if (!fits) expect_error(c, FV_ERROR_INTERNAL, "overlap in the gradients");
+    }
+    fv_store_free(s);
+    assert_int_equal(fv_close(c), 0);
+}
+
 static void test_verifier_order(void **state) {
     (void)state;
     fv_context *c = fv_open("reference");
@@ -384,10 +439,9 @@ static void test_verifier_old_state(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_tapes),
-        cmocka_unit_test(test_chain_needs_two_blocks),
-        cmocka_unit_test(test_verifier_overlap),
-        cmocka_unit_test(test_verifier_order),
+        cmocka_unit_test(test_random_tapes),       cmocka_unit_test(test_chain_needs_two_blocks),
+        cmocka_unit_test(test_verifier_overlap),   cmocka_unit_test(test_verifier_in_place),
+        cmocka_unit_test(test_verifier_placed),    cmocka_unit_test(test_verifier_order),
         cmocka_unit_test(test_verifier_old_state),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* test_program.c - stores and programs: a network trained by hand on tape and store, reading and writing, the debug program,
- * no allocation in a run, the cache, groups, capture, and every allocation of compiling made to fail. */
+/* test_program.c - programs: a network trained by hand on tape and store, reading and writing, the debug program, no
+ * allocation in a run, and every allocation of compiling made to fail. */
 #include "program/program.h"
 #include <malloc.h>
 #include <math.h>
@@ -25,14 +25,18 @@ static void expect_error(fv_context *c, fv_status status, const char *part) {
 }
 
 #define SHAPE(...) (&(fv_shape){ (int32_t)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } })
-#define INPUT(t, ...) fv_op_input(t, (int64_t[]){ __VA_ARGS__ }, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), FV_F32)
+#define INPUT(t, ...)                                                                                                  \
+    fv_op_input(t, (int64_t[]){ __VA_ARGS__ }, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), FV_F32)
 static const fv_compile_options debugging = { sizeof(fv_compile_options), true };
 
 /* ---- A network by hand: 2 - 8 tanh - 1, mean squared error, SGD with momentum --------------------------------------- */
 
 enum { SAMPLES = 16, HIDDEN = 8, W1 = 0, B1 = 16, W2 = 32, B2 = 48, PARAMETERS = 64 };
 static const fv_segment segments[] = {
-    { W1, 2 * HIDDEN, 1, 1, 0, 0 }, { B1, HIDDEN, 1, 0, 0, 0 }, { W2, HIDDEN, 1, 1, 0, 1 }, { B2, 1, 1, 0, 0, 1 },
+    { W1, 2 * HIDDEN, 1, 1, 0, 0 },
+    { B1, HIDDEN, 1, 0, 0, 0 },
+    { W2, HIDDEN, 1, 1, 0, 1 },
+    { B2, 1, 1, 0, 0, 1 },
 };
 
 typedef struct network {
@@ -54,7 +58,7 @@ static void make_data(float x[SAMPLES][2], float target[SAMPLES][1]) {
 static void make_store(network *n, fv_context *c) {
     n->context = c;
     n->store = fv_store_new(c, segments, 4, PARAMETERS, 0);
-    float initial[PARAMETERS] = {0};
+    float initial[PARAMETERS] = { 0 };
     fv_random random = fv_random_make(5, 4);
     for (int i = 0; i < PARAMETERS; i++) initial[i] = (float)fv_random_normal(&random) * 0.7f;
     assert_int_equal(fv_store_write(n->store, FV_PARAMETERS, 0, PARAMETERS, initial), 0);
@@ -88,10 +92,11 @@ static void record_update(network *n) {
     fv_value region[3];
     const fv_region of[3] = { FV_GRADIENTS, FV_PARAMETERS, FV_SLOT0 };
     for (int i = 0; i < 3; i++) region[i] = fv_tape_state(t, n->store, of[i], 0, FV_F32, SHAPE(PARAMETERS), false);
-    control = FV_APPLY(t, FV_OP_check_gradients, NULL, control, n->loss, gradient[0], gradient[1], gradient[2], gradient[3]);
+    control =
+        FV_APPLY(t, FV_OP_check_gradients, NULL, control, n->loss, gradient[0], gradient[1], gradient[2], gradient[3]);
     fv_attributes a = { .update = { .kind = FV_OPTIMIZER_SGD, .value = { [FV_RATE] = 0.1f, [FV_MOMENTUM] = 0.9f } } };
-    FV_APPLY(t, FV_OP_sgd_update, &a, control, (fv_value){0}, table, (fv_value){0}, region[0], region[1], region[2], gradient[0],
-             gradient[1], gradient[2], gradient[3]);
+    FV_APPLY(t, FV_OP_sgd_update, &a, control, (fv_value){ 0 }, table, (fv_value){ 0 }, region[0], region[1], region[2],
+             gradient[0], gradient[1], gradient[2], gradient[3]);
     FV_APPLY(t, FV_OP_advance, NULL, control);
     if (!fv_ok(n->context)) fail_msg("%s", fv_error(n->context));
 }
@@ -168,7 +173,7 @@ static void test_debug_agrees(void **state) {
     loss[0] = run_for_loss(&n, p);
     assert_int_equal(fv_store_read(n.store, FV_PARAMETERS, 0, PARAMETERS, compiled), 0);
     assert_int_equal(fv_store_write(n.store, FV_PARAMETERS, 0, PARAMETERS, before), 0);
-    float zeros[PARAMETERS] = {0};
+    float zeros[PARAMETERS] = { 0 };
     assert_int_equal(fv_store_write(n.store, FV_SLOT0, 0, PARAMETERS, zeros), 0);
     fv_program *d = fv_compile_with(n.tape, &debugging);
     write_data(&n, d);
@@ -205,7 +210,8 @@ static void test_finds_nonfinite(void **state) {
     huge[3] = NAN;
     assert_int_equal(fv_store_write(n.store, FV_PARAMETERS, W1, HIDDEN, huge), 0);
     assert_int_equal(fv_program_find_nonfinite(d, sentence, sizeof sentence), 1);
-    assert_string_equal(sentence, "dense hidden: input 1, of the parameters [8, 2] is not finite: 1 of 16 elements, the first at 3");
+    assert_string_equal(
+        sentence, "dense hidden: input 1, of the parameters [8, 2] is not finite: 1 of 16 elements, the first at 3");
     close_network(&n);
 }
 
@@ -277,7 +283,8 @@ static void test_allocation_failures(void **state) {
 
 static void test_memory_limit(void **state) {
     (void)state;
-    fv_context *c = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = "reference", .memory_limit = 4096 });
+    fv_context *c = fv_open_with(
+        &(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = "reference", .memory_limit = 4096 });
     fv_tape *t = fv_tape_new(c);
     fv_keep(t, fv_op_softmax(t, INPUT(t, 100, 100), 1));
     assert_null(fv_compile(t));
@@ -300,10 +307,12 @@ static void test_reading_and_writing(void **state) {
     float out[6];
     fv_tape_label(t, "act");
     fv_value x = INPUT(t, 2, 3), unused = INPUT(t, 4), k = fv_op_constant(t, (int64_t[]){ 3 }, 1, values);
-    fv_value sum = fv_op_add(t, x, k), y = fv_op_relu(t, sum), dead = fv_op_tanh(t, y), r = fv_op_reshape(t, y, (int64_t[]){ 6 }, 1);
+    fv_value sum = fv_op_add(t, x, k), y = fv_op_relu(t, sum), dead = fv_op_tanh(t, y),
+             r = fv_op_reshape(t, y, (int64_t[]){ 6 }, 1);
     fv_keep(t, r);
     fv_program *p = fv_compile(t);
-    assert_int_equal(p->task_count, 2); /* tanh is dead, reshape needs no task */
+    assert_int_equal(p->input_bytes, 64); /* what nobody reads has no memory */
+    assert_int_equal(p->task_count, 2);   /* tanh is dead, reshape needs no task */
     assert_int_equal(fv_read(p, r, out, sizeof out), FV_ERROR_ARGUMENT);
     expect_error(c, FV_ERROR_ARGUMENT, "holds nothing before fv_run");
     assert_int_equal(fv_write(p, x, values, sizeof values), 0);
@@ -401,6 +410,12 @@ static void test_placing(void **state) {
     t->value[again.id].region = FV_GRADIENTS;
     t->value[again.id].offset = 32;
     fv_keep(t, again);
+    fv_value source = fv_op_tanh(t, x),
+             moved = fv_op_reshape(t, source, (int64_t[]){ 4, 1 }, 2); /* the source goes there */
+    t->value[moved.id].store = s;
+    t->value[moved.id].region = FV_GRADIENTS;
+    t->value[moved.id].offset = 8;
+    fv_keep(t, moved);
     fv_value copy = FV_APPLY(t, FV_OP_copy, NULL, row); /* to where it lies already: no task */
     t->value[copy.id].store = s;
     t->value[copy.id].region = FV_GRADIENTS;
@@ -410,11 +425,12 @@ static void test_placing(void **state) {
     fv_program *p = fv_compile(t);
     if (!p) fail_msg("%s", fv_error(c));
     assert_int_equal(p->arena_bytes, 0);
-    assert_int_equal(p->task_count, 3);
+    assert_int_equal(p->task_count, 4);
     assert_int_equal(fv_write(p, x, values, sizeof values), 0);
     assert_int_equal(fv_run(p), 0);
     float out[64];
     assert_int_equal(fv_store_read(s, FV_GRADIENTS, 0, 64, out), 0);
+    assert_true(out[9] == tanhf(2));
     assert_memory_equal(out + 16, ((float[]){ 0, 2, 0, 4 }), sizeof values);
     assert_memory_equal(out + 32, ((float[]){ 0, 2, 0, 4 }), sizeof values);
     assert_memory_equal(out + 48, values, sizeof values);
@@ -427,322 +443,25 @@ static void test_placing(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
-/* ---- Store ------------------------------------------------------------------------------------------------------- */
-
-static void test_store(void **state) {
-    (void)state;
-    for (int wide = 0; wide < 2; wide++) {
-        fv_context *c = open_device(wide ? "reference64" : "reference");
-        fv_store *s = fv_store_new(c, segments, 4, PARAMETERS, 32);
-        float out[PARAMETERS], three[3] = { 1, 2, 3 };
-        assert_int_equal(fv_store_read(s, FV_SLOT1, 0, PARAMETERS, out), 0);
-        for (int i = 0; i < PARAMETERS; i++) assert_true(out[i] == 0);
-        assert_int_equal(s->elements[FV_SLOT1], PARAMETERS);
-        assert_null(s->data[FV_GRADIENTS]);
-        assert_int_equal(fv_store_write(s, FV_PARAMETERS, 5, 3, three), 0);
-        assert_int_equal(s->version, 1);
-        assert_int_equal(fv_store_read(s, FV_PARAMETERS, 4, 5, out), 0);
-        assert_memory_equal(out, ((float[]){ 0, 1, 2, 3, 0 }), 5 * sizeof(float));
-        assert_int_equal((uintptr_t)s->data[FV_PARAMETERS] % 64, 0);
-
-        assert_int_equal(fv_store_region(s, FV_RATES, 3), 0);
-        assert_int_equal(fv_store_write(s, FV_RATES, 0, 3, three), 0);
-        uint64_t version = s->region_version;
-        assert_int_equal(fv_store_region(s, FV_RATES, 2), 0);
-        assert_int_equal(s->region_version, version);
-        assert_int_equal(fv_store_region(s, FV_RATES, 100), 0);
-        assert_int_equal(s->region_version, version + 1);
-        assert_int_equal(fv_store_read(s, FV_RATES, 0, 5, out), 0);
-        assert_memory_equal(out, ((float[]){ 1, 2, 3, 0, 0 }), 5 * sizeof(float));
-
-        fv_segment table[4];
-        assert_int_equal(fv_store_read(s, FV_SEGMENTS, 0, sizeof table, table), 0);
-        assert_memory_equal(table, segments, sizeof table);
-        table[1].frozen = 1;
-        assert_int_equal(fv_store_set_segments(s, table, 4), 0);
-        fv_segment back[4];
-        assert_int_equal(fv_store_read(s, FV_SEGMENTS, 0, sizeof back, back), 0);
-        assert_int_equal(back[1].frozen, 1);
-
-        fv_store_write(s, FV_STATISTICS, 31, 2, three);
-        expect_error(c, FV_ERROR_ARGUMENT, "writing 2 elements at 31 of the statistics, which are 32");
-        fv_store_read(s, FV_STATISTICS, -1, 2, out);
-        expect_error(c, FV_ERROR_ARGUMENT, "of the statistics");
-        assert_null(fv_store_new(c, segments, 4, 32, 0));
-        expect_error(c, FV_ERROR_ARGUMENT, "segment 2");
-        fv_store_free(s);
-        assert_int_equal(c->memory_used, 0);
-        assert_int_equal(fv_close(c), 0);
-    }
-}
-
-/* A region that grows moves; a program that was resolved before follows it. */
-static void test_region_moves(void **state) {
+/* A placed value that no operation reads lives if something that writes state looks at that part of the store. */
+static void test_dead_and_placed(void **state) {
     (void)state;
     fv_context *c = open_device("reference");
-    fv_store *s = fv_store_new(c, NULL, 0, 0, 0);
+    fv_store *s = fv_store_new(c, NULL, 0, 0, 32);
     fv_tape *t = fv_tape_new(c);
-    fv_value rates = fv_tape_state(t, s, FV_RATES, 1, FV_F32, SHAPE(2), false), y = fv_op_relu(t, rates);
-    fv_keep(t, y);
-    fv_program *p = fv_compile(t);
-    float out[2];
-    for (int grown = 0; grown < 2; grown++) {
-        if (grown) assert_int_equal(fv_store_region(s, FV_RATES, 1000), 0);
-        assert_int_equal(fv_store_write(s, FV_RATES, 0, 3, ((float[]){ 1, (float)grown, 3 })), 0);
-        assert_int_equal(fv_run(p), 0);
-        assert_int_equal(fv_read(p, y, out, sizeof out), 0);
-        assert_true(out[0] == (float)grown && out[1] == 3);
-    }
+    fv_value x = INPUT(t, 16), control = fv_tape_state(t, s, FV_CONTROL, 0, FV_U8, SHAPE(sizeof(fv_control)), false);
+    fv_value statistics = fv_tape_state(t, s, FV_STATISTICS, 0, FV_F32, SHAPE(32), false);
+    fv_value next = fv_tape_state(t, s, FV_NEXT_STATISTICS, 0, FV_F32, SHAPE(32), false);
+    fv_value named = fv_tape_place(t, fv_op_relu(t, x), s, FV_NEXT_STATISTICS, 0);
+    fv_tape_place(t, fv_op_tanh(t, x), s, FV_NEXT_STATISTICS, 16);
+    fv_op_sigmoid(t, x);                                     /* dead */
+    fv_tape_place(t, fv_op_sigmoid(t, x), s, FV_METRICS, 0); /* nobody looks there: dead */
+    FV_APPLY(t, FV_OP_commit, NULL, control, statistics, next, named);
+    assert_int_equal(t->operation_count, 5);
+    assert_int_equal(fv_tape_remove_dead(t), 0);
+    assert_int_equal(t->operation_count, 3);
+    assert_int_equal(t->operation[1].op, FV_OP_tanh);
     fv_store_free(s);
-    assert_int_equal(fv_close(c), 0);
-}
-
-/* ---- Cache ------------------------------------------------------------------------------------------------------- */
-
-static fv_tape *scaled_tape(fv_context *c, fv_store *s, int64_t rows, fv_value *x, fv_value *y) {
-    fv_tape *t = fv_tape_new(c);
-    *x = INPUT(t, rows, 16);
-    *y = fv_op_softmax(t, s ? fv_op_add(t, *x, fv_tape_state(t, s, FV_PARAMETERS, 0, FV_F32, SHAPE(16), true)) : *x, 1);
-    fv_keep(t, *y);
-    return t;
-}
-
-static void check_cache(bool with_store) {
-    fv_context *c = open_device("reference");
-    fv_store *s = with_store ? fv_store_new(c, NULL, 0, 16, 0) : NULL;
-    fv_value x, y;
-    fv_program *p[10];
-    for (int i = 0; i < 8; i++) {
-        fv_tape *t = scaled_tape(c, s, 1 + i, &x, &y);
-        p[i] = fv_program_cached(t);
-        assert_non_null(p[i]);
-        fv_tape_free(t);
-    }
-    int objects = objects_of(c);
-    for (int i = 0; i < 8; i += 2) { /* the even ones are used again */
-        fv_tape *t = scaled_tape(c, s, 1 + i, &x, &y);
-        assert_ptr_equal(fv_program_cached(t), p[i]);
-        fv_tape_free(t);
-    }
-    for (int i = 8; i < 10; i++) { /* 1 and 3 go */
-        fv_tape *t = scaled_tape(c, s, 1 + i, &x, &y);
-        p[i] = fv_program_cached(t);
-        fv_tape_free(t);
-    }
-    assert_int_equal(objects_of(c), objects);
-    for (int i = 0; i < 10; i += 2) {
-        fv_tape *t = scaled_tape(c, s, 1 + i, &x, &y);
-        assert_ptr_equal(fv_program_cached(t), p[i]);
-        fv_keep(t, x); /* another kept value is another program */
-        fv_tape_free(t);
-    }
-    fv_tape *t = scaled_tape(c, s, 2, &x, &y); /* 1 was evicted: compiled anew, in place of 5 */
-    fv_program *anew = fv_program_cached(t);
-    assert_non_null(anew);
-    fv_value z = fv_op_relu(t, y);
-    fv_keep(t, z);
-    assert_ptr_not_equal(fv_program_cached(t), anew);
-    assert_int_equal(objects_of(c), objects + 1);
-    fv_store_free(s);
-    if (with_store) assert_int_equal(objects_of(c), 1); /* the tape; the programs went with their store */
-    assert_int_equal(fv_close(c), 0);
-}
-
-static void test_cache(void **state) { (void)state, check_cache(true), check_cache(false); }
-
-/* Cached programs share one arena: a larger one moves it, and the smaller one follows. */
-static void test_shared_arena(void **state) {
-    (void)state;
-    fv_context *c = open_device("reference");
-    fv_store *s = fv_store_new(c, NULL, 0, 16, 0);
-    fv_value x[2], y[2];
-    float in[64 * 16] = {0}, out[64 * 16];
-    fv_program *p[2];
-    fv_tape *small = scaled_tape(c, s, 2, &x[0], &y[0]), *large = scaled_tape(c, s, 64, &x[1], &y[1]);
-    p[0] = fv_program_cached(small);
-    assert_int_equal(fv_write(p[0], x[0], in, 2 * 16 * sizeof(float)), 0);
-    assert_int_equal(fv_run(p[0]), 0);
-    p[1] = fv_program_shared(large);
-    assert_int_equal(s->arena_bytes, p[1]->arena_bytes);
-    assert_true(s->arena_bytes > p[0]->arena_bytes);
-    fv_read(p[0], y[0], out, 2 * 16 * sizeof(float));
-    expect_error(c, FV_ERROR_ARGUMENT, "holds nothing before fv_run"); /* it lay in the old arena */
-    assert_int_equal(fv_write(p[1], x[1], in, sizeof in), 0);
-    for (int i = 1; i >= 0; i--) { /* the input written before the arena moved is still there */
-        assert_int_equal(fv_run(p[i]), 0);
-        assert_int_equal(fv_read(p[i], y[i], out, (i ? 64 : 2) * 16 * sizeof(float)), 0);
-        assert_true(out[0] == 0.0625f && out[31] == 0.0625f);
-    }
-    fv_program_free(p[1]);
-    fv_store_free(s);
-    assert_int_equal(fv_close(c), 0);
-}
-
-/* ---- Backends ---------------------------------------------------------------------------------------------------- */
-
-/* The reference with groups and capture, or without a kernel. */
-static struct { int grouped, group_runs, released, captured, replayed, freed, runs; bool capturing; } seen;
-static const fv_task *recorded[64];
-static int recorded_count;
-
-static int run_watched(fv_device *device, const fv_task *task) {
-    if (seen.capturing) {
-        recorded[recorded_count++] = task;
-        return FV_OK;
-    }
-    seen.runs++;
-    return fv_backend_reference.kernels[task->op].run(device, task);
-}
-
-static int capture_begin(fv_device *device) { (void)device; return seen.capturing = true, recorded_count = 0, FV_OK; }
-static int capture_end(fv_device *device, void **graph) {
-    (void)device;
-    seen.captured++;
-    seen.capturing = false;
-    *graph = recorded;
-    return FV_OK;
-}
-static int replay(fv_device *device, void *graph) {
-    int status = FV_OK;
-    seen.replayed++;
-    for (int i = 0; i < recorded_count && !status; i++) status = run_watched(device, ((const fv_task **)graph)[i]);
-    return status;
-}
-static void graph_free(fv_device *device, void *graph) { (void)device, (void)graph, seen.freed++; }
-
-static bool joinable(const fv_task *task) { return fv_op_table[task->op]->flags & FV_SAME_SHAPE; }
-
-static int make_group(fv_device *device, const fv_task *tasks, int count, fv_group *groups, int capacity) {
-    (void)device;
-    int made = 0;
-    for (int i = 0; i < count && made < capacity; i++) {
-        int end = i;
-        while (end < count && joinable(&tasks[end]) && (end == i || tasks[end].input[0].data == tasks[end - 1].output[0].data)) end++;
-        if (end - i < 2) continue;
-        groups[made++] = (fv_group){ .first = i, .count = end - i, .algorithm = "watched" };
-        i = end - 1;
-    }
-    seen.grouped += made;
-    return made;
-}
-static int group_run(fv_device *device, const fv_task *tasks, const fv_group *group) {
-    int status = FV_OK;
-    seen.group_runs++;
-    for (int i = 0; i < group->count && !status; i++) status = run_watched(device, &tasks[group->first + i]);
-    return status;
-}
-static void group_release(fv_device *device, fv_group *group) { (void)device, (void)group, seen.released++; }
-
-static fv_kernel watched_kernels[FV_OP_COUNT];
-static fv_backend watched;
-
-static fv_context *open_watched(void) {
-    fv_context *c = open_device("reference");
-    memset(&seen, 0, sizeof seen);
-    for (int i = 0; i < FV_OP_COUNT; i++) watched_kernels[i] = (fv_kernel){ .run = fv_backend_reference.kernels[i].run ? run_watched : NULL };
-    watched = fv_backend_reference;
-    watched.kernels = watched_kernels;
-    c->backend = &watched;
-    return c;
-}
-
-static fv_program *three_in_a_row(fv_context *c, fv_value *x, fv_value *y) {
-    fv_tape *t = fv_tape_new(c);
-    *x = INPUT(t, 2, 2);
-    *y = fv_op_softmax(t, fv_op_relu(t, fv_op_relu(t, fv_op_add(t, *x, *x))), 1);
-    fv_keep(t, *y);
-    return fv_compile(t);
-}
-
-static void check_runs(fv_program *p, fv_value x, fv_value y, int runs) {
-    for (int i = 0; i < runs; i++) {
-        float in[4] = { (float)i, (float)i, 9, 9 }, out[4];
-        assert_int_equal(fv_write(p, x, in, sizeof in), 0);
-        assert_int_equal(fv_run(p), 0);
-        assert_int_equal(fv_read(p, y, out, sizeof out), 0);
-        assert_memory_equal(out, ((float[]){ 0.5f, 0.5f, 0.5f, 0.5f }), sizeof out);
-    }
-}
-
-static void test_groups(void **state) {
-    (void)state;
-    fv_context *c = open_watched();
-    watched.group = make_group;
-    watched.group_run = group_run;
-    watched.group_release = group_release;
-    fv_value x, y;
-    fv_program *p = three_in_a_row(c, &x, &y);
-    check_runs(p, x, y, 3);
-    assert_int_equal(seen.grouped, 1);
-    assert_int_equal(seen.group_runs, 3);
-    assert_int_equal(seen.runs, 12);
-    assert_int_equal(p->group[0].count, 3);
-    float data[4] = { 1, 1, 2, 2 };
-    assert_int_equal(fv_bind(p, x, data), 0); /* new addresses, new groups */
-    assert_int_equal(fv_run(p), 0);
-    assert_int_equal(seen.grouped, 2);
-    assert_int_equal(seen.released, 1);
-    FILE *file = tmpfile();
-    assert_int_equal(fv_program_profile(p, 3, file), 0);
-    assert_int_equal(fv_program_print(p, file), 0);
-    fclose(file);
-    fv_program_free(p);
-    assert_int_equal(seen.released, 2);
-    assert_int_equal(fv_close(c), 0);
-}
-
-static void test_capture(void **state) {
-    (void)state;
-    fv_context *c = open_watched();
-    watched.capture_begin = capture_begin;
-    watched.capture_end = capture_end;
-    watched.replay = replay;
-    watched.graph_free = graph_free;
-    fv_value x, y;
-    fv_program *p = three_in_a_row(c, &x, &y);
-    check_runs(p, x, y, 5);
-    assert_int_equal(seen.captured, 1);
-    assert_int_equal(seen.replayed, 4); /* all but the first */
-    assert_int_equal(seen.runs, 20);
-    float data[4] = { 1, 1, 2, 2 };
-    assert_int_equal(fv_bind(p, x, data), 0); /* the graph holds the old address */
-    assert_int_equal(seen.freed, 1);
-    assert_int_equal(fv_run(p), 0);
-    assert_int_equal(fv_run(p), 0);
-    assert_int_equal(seen.captured, 2);
-    fv_program_free(p);
-    assert_int_equal(seen.freed, 2);
-    assert_int_equal(fv_close(c), 0);
-}
-
-static int refuse(fv_device *device, const fv_task *task, char *why, size_t bytes) {
-    (void)device, (void)task;
-    snprintf(why, bytes, "more than 3 columns");
-    return FV_ERROR_UNSUPPORTED;
-}
-static int fail_to_prepare(fv_device *device, fv_task *task) { (void)device, (void)task; return FV_ERROR_DEVICE; }
-static int fail_to_run(fv_device *device, const fv_task *task) { (void)device, (void)task; return FV_ERROR_DEVICE; }
-
-static void test_missing_kernels(void **state) {
-    (void)state;
-    fv_context *c = open_watched();
-    fv_tape *t = fv_tape_new(c);
-    fv_tape_label(t, "c9");
-    fv_keep(t, fv_op_softmax(t, fv_op_relu(t, INPUT(t, 2, 5)), 1));
-    watched_kernels[FV_OP_softmax].supports = refuse;
-    assert_null(fv_compile(t));
-    expect_error(c, FV_ERROR_UNSUPPORTED, "softmax c9: not supported by reference: more than 3 columns");
-    watched_kernels[FV_OP_softmax] = (fv_kernel){0};
-    assert_null(fv_compile(t));
-    expect_error(c, FV_ERROR_UNSUPPORTED, "softmax c9: not supported by reference: it has no kernel");
-    watched_kernels[FV_OP_softmax] = (fv_kernel){ .run = run_watched, .prepare = fail_to_prepare };
-    assert_null(fv_compile(t));
-    expect_error(c, FV_ERROR_DEVICE, "softmax c9: reference could not prepare it");
-    watched_kernels[FV_OP_softmax] = (fv_kernel){ .run = fail_to_run };
-    fv_program *p = fv_compile(t);
-    assert_int_equal(fv_run(p), FV_ERROR_DEVICE);
-    expect_error(c, FV_ERROR_DEVICE, "softmax c9: failed on reference");
-    assert_int_equal(seen.runs, 1); /* the relu before it; no failed compilation ran anything */
     assert_int_equal(fv_close(c), 0);
 }
 
@@ -772,6 +491,7 @@ static void test_print_and_profile(void **state) {
     assert_int_equal(lines, 1 + p->task_count);
     file = tmpfile();
     assert_int_equal(fv_program_profile(p, 3, file), 0);
+    assert_int_equal(n.store->device_version, 2); /* a profile runs the program */
     read_back(file, text, sizeof text);
     snprintf(part, sizeof part, "sum of %d", p->task_count);
     assert_non_null(strstr(text, part));
@@ -795,13 +515,7 @@ int main(void) {
         cmocka_unit_test(test_doubles),
         cmocka_unit_test(test_binding),
         cmocka_unit_test(test_placing),
-        cmocka_unit_test(test_store),
-        cmocka_unit_test(test_region_moves),
-        cmocka_unit_test(test_cache),
-        cmocka_unit_test(test_shared_arena),
-        cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_capture),
-        cmocka_unit_test(test_missing_kernels),
+        cmocka_unit_test(test_dead_and_placed),
         cmocka_unit_test(test_print_and_profile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

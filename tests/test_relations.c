@@ -1,6 +1,7 @@
-/* test_relations.c - relations that hold whatever the numbers are: convolution moves with its image and is linear, gradients
- * are adjoints, groups are blocks, batch norm forgets scale and shift, and the like. They need no oracle, so they judge the
- * reference as well as the fast kernels. Problems are lines as in test_operations.c; some of their values are set here. */
+/* test_relations.c - relations that hold whatever the numbers are: convolution moves with its image and is linear,
+ * gradients are adjoints, groups are blocks, batch norm forgets scale and shift, and the like. They need no oracle,
+ * so they judge the reference as well as the fast kernels. Problems are lines as in test_operations.c; some of their
+ * values are set here. */
 #include "support/operations.h"
 #include <math.h>
 #include <setjmp.h>
@@ -11,7 +12,7 @@
 
 static fv_context *oracle, *device; /* device: the one that a test runs on */
 
-/* ---- Small experiments --------------------------------------------------------------------------------------------- */
+/* ---- Small experiments ------------------------------------------------------------------------------------------- */
 
 static problem *problem_of(const char *text, uint64_t seed) {
     problem *p;
@@ -26,7 +27,8 @@ static int64_t elements_out(const problem *p) { return fv_shape_elements(&p->out
 static double *run(const problem *p) {
     double *result[MOST_OUTPUTS] = { 0 };
     char why[1200];
-    if (run_problem(device, NULL, p, result, why) != RAN) fail_msg("%s on %s: %s", p->text, fv_device_name(device), why);
+    if (run_problem(device, NULL, p, result, why) != RAN)
+        fail_msg("%s on %s: %s", p->text, fv_device_name(device), why);
     double *first = result[0];
     result[0] = NULL;
     free_results(result);
@@ -53,7 +55,7 @@ static double dot(const double *a, const double *b, int64_t count) {
     return sum;
 }
 
-/* ---- Convolution ----------------------------------------------------------------------------------------------------- */
+/* ---- Convolution ------------------------------------------------------------------------------------------------- */
 
 /* An image moved by (2, 1) gives an output moved by (2, 1), bit for bit where both see the same cells. */
 static void convolution_moves_with_its_image(void **state) {
@@ -63,7 +65,8 @@ static void convolution_moves_with_its_image(void **state) {
         for (int64_t h = 0; h < 9; h++)
             for (int64_t w = 0; w < 8; w++)
                 for (int64_t c = 0; c < 3; c++)
-                    *at4(moved->input[0].value, x, n, h, w, c) = h < 2 || w < 1 ? 0 : *at4(p->input[0].value, x, n, h - 2, w - 1, c);
+                    *at4(moved->input[0].value, x, n, h, w, c) =
+                        h < 2 || w < 1 ? 0 : *at4(p->input[0].value, x, n, h - 2, w - 1, c);
     double *a = run(p), *b = run(moved);
     for (int64_t n = 0; n < 2; n++)
         for (int64_t h = 2; h < y->dim[1]; h++)
@@ -96,7 +99,8 @@ static void one_hot_kernel_is_a_crop(void **state) {
         for (int64_t h = 0; h < shape->dim[1]; h++)
             for (int64_t w = 0; w < shape->dim[2]; w++)
                 for (int64_t k = 0; k < 4; k++)
-                    assert_true(*at4(y, shape, n, h, w, k) == *at4(p->input[0].value, &p->input[0].shape, n, h + 2, w + 1, k));
+                    assert_true(*at4(y, shape, n, h, w, k) ==
+                                *at4(p->input[0].value, &p->input[0].shape, n, h + 2, w + 1, k));
     free(y), problem_free(p);
 }
 
@@ -122,7 +126,8 @@ static void gradients_are_adjoint(void **state) {
 
 /* Groups are one convolution whose filters are zero outside their own channels. */
 static void groups_are_blocks(void **state) {
-    problem *grouped = problem_of("conv2d n2 h6 w7 c6 k9 r3 s3 pad1 groups3", 5), *block = problem_of("conv2d n2 h6 w7 c6 k9 r3 s3 pad1", 5);
+    problem *grouped = problem_of("conv2d n2 h6 w7 c6 k9 r3 s3 pad1 groups3", 5),
+            *block = problem_of("conv2d n2 h6 w7 c6 k9 r3 s3 pad1", 5);
     set_input(block, 0, grouped->input[0].value);
     memset(block->input[1].value, 0, (size_t)elements_in(block, 1) * sizeof(double));
     for (int64_t k = 0; k < 9; k++)
@@ -138,7 +143,8 @@ static void groups_are_blocks(void **state) {
 
 /* Padding by the operation pad, then none = padding within the convolution. */
 static void padding_first_is_the_same(void **state) {
-    problem *padded = problem_of("conv2d n2 h5 w6 c3 k4 r3 s3 pad2,1,0,3", 6), *pad = problem_of("pad x2,5,6,3 before0,2,0,0 after0,1,3,0", 6);
+    problem *padded = problem_of("conv2d n2 h5 w6 c3 k4 r3 s3 pad2,1,0,3", 6),
+            *pad = problem_of("pad x2,5,6,3 before0,2,0,0 after0,1,3,0", 6);
     problem *valid = problem_of("conv2d n2 h8 w9 c3 k4 r3 s3", 6);
     set_input(pad, 0, padded->input[0].value);
     double *larger = run(pad);
@@ -151,7 +157,8 @@ static void padding_first_is_the_same(void **state) {
 
 /* True convolution = cross-correlation with the kernel turned round. */
 static void flip_turns_the_kernel(void **state) {
-    problem *flip = problem_of("conv2d n2 h7 w6 c3 k4 r3 s2 flip", 7), *turned = problem_of("conv2d n2 h7 w6 c3 k4 r3 s2", 7);
+    problem *flip = problem_of("conv2d n2 h7 w6 c3 k4 r3 s2 flip", 7),
+            *turned = problem_of("conv2d n2 h7 w6 c3 k4 r3 s2", 7);
     const fv_shape *w = &flip->input[1].shape;
     for (int64_t k = 0; k < 4; k++)
         for (int64_t r = 0; r < 3; r++)
@@ -173,7 +180,7 @@ static void one_by_one_is_dense(void **state) {
     free(a), free(b), problem_free(conv), problem_free(dense);
 }
 
-/* ---- Batches --------------------------------------------------------------------------------------------------------- */
+/* ---- Batches ----------------------------------------------------------------------------------------------------- */
 
 /* The images of a batch do not see each other: a batch in another order, or in two parts, gives the same images. */
 static void batches_are_independent(void **state) {
@@ -197,11 +204,13 @@ static void batches_are_independent(void **state) {
     }
 }
 
-/* ---- Normalisation, pooling, softmax ---------------------------------------------------------------------------------- */
+/* ---- Normalisation, pooling, softmax ----------------------------------------------------------------------------- */
 
 static void batch_norm_forgets_scale_and_shift(void **state) {
-    problem *p = problem_of("batch_norm_train x20,7 epsilon0", 10), *q = problem_of("batch_norm_train x20,7 epsilon0", 10);
-    for (int64_t i = 0; i < elements_in(p, 0); i++) q->input[0].value[i] = (float)(3 * p->input[0].value[i] + (double)(i % 7));
+    problem *p = problem_of("batch_norm_train x20,7 epsilon0", 10),
+            *q = problem_of("batch_norm_train x20,7 epsilon0", 10);
+    for (int64_t i = 0; i < elements_in(p, 0); i++)
+        q->input[0].value[i] = (float)(3 * p->input[0].value[i] + (double)(i % 7));
     double *a = run(p), *b = run(q);
     assert_close("batch norm", a, b, elements_out(p), 1e-4);
     free(a), free(b), problem_free(p), problem_free(q);
@@ -209,7 +218,8 @@ static void batch_norm_forgets_scale_and_shift(void **state) {
 
 static void softmax_forgets_a_shift(void **state) {
     problem *p = problem_of("softmax x6,9", 11), *q = problem_of("softmax x6,9", 11);
-    for (int64_t i = 0; i < elements_in(p, 0); i++) q->input[0].value[i] = (float)(p->input[0].value[i] + 16 * (double)(i / 9));
+    for (int64_t i = 0; i < elements_in(p, 0); i++)
+        q->input[0].value[i] = (float)(p->input[0].value[i] + 16 * (double)(i / 9));
     double *a = run(p), *b = run(q);
     assert_close("softmax", a, b, elements_out(p), 2e-5);
     for (int64_t row = 0; row < 6; row++) {
@@ -249,11 +259,12 @@ static void logit_gradients_sum_to_zero(void **state) {
     free(dx), problem_free(p);
 }
 
-/* ---- Moving, training ------------------------------------------------------------------------------------------------- */
+/* ---- Moving, training -------------------------------------------------------------------------------------------- */
 
 /* What was joined comes apart again, bit for bit. */
 static void slice_undoes_concat(void **state) {
-    problem *joined = problem_of("concat x2,3,4 x2,5,4 axis1", 14), *first = problem_of("slice x2,8,4 begin0,0,0 size2,3,4", 14);
+    problem *joined = problem_of("concat x2,3,4 x2,5,4 axis1", 14),
+            *first = problem_of("slice x2,8,4 begin0,0,0 size2,3,4", 14);
     problem *second = problem_of("slice x2,8,4 begin0,3,0 size2,5,4", 14);
     double *y = run(joined);
     set_input(first, 0, y);
@@ -266,8 +277,10 @@ static void slice_undoes_concat(void **state) {
 
 /* A learning rate of zero leaves the weights as they are, bit for bit. */
 static void no_rate_no_change(void **state) {
-    static const char *const lines[] = { "sgd_update p20,7 rate0 momentum0.9 nesterov decay0.1", "sgd_update p20,7 rate0 decay0.1 decoupled",
-                                         "adam_update p20,7 rate0 decay0.1", "adam_update p20,7 rate0 decay0.1 decoupled" };
+    static const char *const lines[] = { "sgd_update p20,7 rate0 momentum0.9 nesterov decay0.1",
+                                         "sgd_update p20,7 rate0 decay0.1 decoupled",
+                                         "adam_update p20,7 rate0 decay0.1",
+                                         "adam_update p20,7 rate0 decay0.1 decoupled" };
     for (int i = 0; i < 4; i++) {
         problem *p = problem_of(lines[i], 15);
         double *w = run(p);
@@ -302,11 +315,22 @@ static int done(void **state) { return fv_close(device); }
 int main(void) {
 #define RELATION(name) cmocka_unit_test(name)
     const struct CMUnitTest tests[] = {
-        RELATION(convolution_moves_with_its_image), RELATION(convolution_is_linear), RELATION(one_hot_kernel_is_a_crop),
-        RELATION(gradients_are_adjoint), RELATION(groups_are_blocks), RELATION(padding_first_is_the_same), RELATION(flip_turns_the_kernel),
-        RELATION(one_by_one_is_dense), RELATION(batches_are_independent), RELATION(batch_norm_forgets_scale_and_shift),
-        RELATION(softmax_forgets_a_shift), RELATION(pooling_forgets_places), RELATION(logit_gradients_sum_to_zero),
-        RELATION(slice_undoes_concat), RELATION(no_rate_no_change), RELATION(gradient_of_a_sum_is_one),
+        RELATION(convolution_moves_with_its_image),
+        RELATION(convolution_is_linear),
+        RELATION(one_hot_kernel_is_a_crop),
+        RELATION(gradients_are_adjoint),
+        RELATION(groups_are_blocks),
+        RELATION(padding_first_is_the_same),
+        RELATION(flip_turns_the_kernel),
+        RELATION(one_by_one_is_dense),
+        RELATION(batches_are_independent),
+        RELATION(batch_norm_forgets_scale_and_shift),
+        RELATION(softmax_forgets_a_shift),
+        RELATION(pooling_forgets_places),
+        RELATION(logit_gradients_sum_to_zero),
+        RELATION(slice_undoes_concat),
+        RELATION(no_rate_no_change),
+        RELATION(gradient_of_a_sum_is_one),
     };
     oracle = fv_open("reference64");
     int failed = cmocka_run_group_tests_name("relations on reference", tests, on_reference, done);

@@ -66,19 +66,29 @@ static int choose_set(const fv_host *host, const fv_cpu_set **out) {
                       sets[SETS - 1].name, sets[SETS - 1].set->title);
 }
 
-/* ---- Threads: they spin for a while between pieces of work, because a step is a run of short ones, and then sleep ------------- */
-enum { SPINS = 20000 };
+/* ---- Threads --------------------------------------------------------------------------------------------------------------
+ * Work is cut into pieces. Each thread begins with a share of its own (the same one every time, so that what it left in its cache
+ * is found again) and then helps the others: if the system lends a core to somebody else, the rest goes on without it. A piece is
+ * claimed by raising the share's ticket, which names the work it belongs to; a thread that wakes late finds other tickets and does
+ * nothing. Threads spin for a while between pieces of work, because a step is a run of short ones, and then sleep. */
+enum { SPINS = 1000, PIECES = 4 /* of a share */ };
+
+typedef struct work {              /* written by the calling thread before the tickets, read after claiming one */
+    fv_part *part;
+    const void *argument;
+    int64_t units;
+    int32_t pieces;
+} work;
+typedef struct share { _Atomic uint64_t ticket; char line[56]; } share; /* generation << 32 | next piece << 16 | end */
 
 struct fv_pool {
     pthread_t *thread;
     struct worker *worker;
-    int workers;                   /* besides the calling thread */
-    fv_part *part;
-    const void *argument;
-    int64_t units;
-    int active;                    /* threads that share the units */
-    atomic_uint generation;        /* raised for every piece of work */
-    atomic_int remaining, sleepers;
+    share *share;                  /* one a thread; the caller's is 0 */
+    int workers, threads;
+    work work;
+    _Atomic uint32_t generation;   /* raised for every piece of work */
+    atomic_int done, sleepers;
     atomic_bool stop;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -93,14 +103,29 @@ static void relax(void) {
 #endif
 }
 
-static void share(const struct fv_pool *pool, int number) {
-    if (number >= pool->active) return;
-    int64_t begin = pool->units * number / pool->active, end = pool->units * (number + 1) / pool->active;
-    if (begin < end) pool->part(pool->argument, begin, end, number);
+/* Claims a piece of the share: its number, or -1 when there is none of this generation left. */
+static int32_t claim(share *s, uint32_t generation) {
+    uint64_t ticket = atomic_load_explicit(&s->ticket, memory_order_acquire);
+    for (;;) {
+        uint32_t next = (uint32_t)(ticket >> 16) & 0xffff, end = (uint32_t)ticket & 0xffff;
+        if ((uint32_t)(ticket >> 32) != generation || next >= end) return -1;
+        if (atomic_compare_exchange_weak_explicit(&s->ticket, &ticket, ticket + 0x10000, memory_order_acquire, memory_order_acquire))
+            return (int32_t)next;
+    }
+}
+static void help(struct fv_pool *pool, uint32_t generation, int number) {
+    for (int i = 0; i < pool->threads; i++) {
+        share *s = &pool->share[(number + i) % pool->threads];
+        for (int32_t piece; (piece = claim(s, generation)) >= 0;) {
+            const work *w = &pool->work;
+            w->part(w->argument, w->units * piece / w->pieces, w->units * (piece + 1) / w->pieces, number);
+            atomic_fetch_add_explicit(&pool->done, 1, memory_order_release);
+        }
+    }
 }
 
-static unsigned next_generation(struct fv_pool *pool, unsigned seen) {
-    unsigned now;
+static uint32_t next_generation(struct fv_pool *pool, uint32_t seen) {
+    uint32_t now;
     for (int i = 0; i < SPINS; i++) {
         if ((now = atomic_load_explicit(&pool->generation, memory_order_acquire)) != seen) return now;
         relax();
@@ -112,21 +137,17 @@ static unsigned next_generation(struct fv_pool *pool, unsigned seen) {
     pthread_mutex_unlock(&pool->mutex);
     return now;
 }
-
-static void *work(void *argument) {
-    worker *self = argument;
+static void *serve(void *argument) {
+    const worker *self = argument;
     struct fv_pool *pool = self->pool;
-    unsigned seen = 0;
-    for (;;) {
-        seen = next_generation(pool, seen);
+    for (uint32_t generation = 0;;) {
+        generation = next_generation(pool, generation);
         if (atomic_load(&pool->stop)) return NULL;
-        share(pool, self->number);
-        atomic_fetch_sub_explicit(&pool->remaining, 1, memory_order_release);
+        help(pool, generation, self->number);
     }
 }
-
-static void announce(struct fv_pool *pool) {
-    atomic_fetch_add(&pool->generation, 1);
+static void announce(struct fv_pool *pool, uint32_t generation) {
+    atomic_store(&pool->generation, generation);
     if (!atomic_load(&pool->sleepers)) return;
     pthread_mutex_lock(&pool->mutex);
     pthread_cond_broadcast(&pool->wake);
@@ -136,27 +157,29 @@ static void announce(struct fv_pool *pool) {
 static void close_pool(const fv_host *host, struct fv_pool *pool) {
     if (!pool) return;
     atomic_store(&pool->stop, true);
-    announce(pool);
+    announce(pool, atomic_load(&pool->generation) + 1);
     for (int i = 0; i < pool->workers; i++) pthread_join(pool->thread[i], NULL);
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->mutex);
     host->free(pool->thread);
     host->free(pool->worker);
+    host->free(pool->share);
     host->free(pool);
 }
-
 static int open_pool(const fv_host *host, int threads, struct fv_pool **out) {
     struct fv_pool *pool = host->alloc(host->context, sizeof *pool, "threads");
     if (!pool) return FV_ERROR_MEMORY;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->wake, NULL);
     *out = pool;
+    pool->threads = threads;
     pool->thread = host->alloc(host->context, (size_t)(threads - 1) * sizeof *pool->thread, "threads");
     pool->worker = host->alloc(host->context, (size_t)(threads - 1) * sizeof *pool->worker, "threads");
-    if (!pool->thread || !pool->worker) return FV_ERROR_MEMORY;
+    pool->share = host->alloc(host->context, (size_t)threads * sizeof *pool->share, "threads");
+    if (!pool->thread || !pool->worker || !pool->share) return FV_ERROR_MEMORY;
     for (int i = 0; i < threads - 1; i++) {
         pool->worker[i] = (worker){ pool, i + 1 };
-        if (pthread_create(&pool->thread[i], NULL, work, &pool->worker[i]))
+        if (pthread_create(&pool->thread[i], NULL, serve, &pool->worker[i]))
             return host->fail(host->context, FV_ERROR_DEVICE, "only %d of %d threads could be started", i + 1, threads);
         pool->workers++;
     }
@@ -170,14 +193,17 @@ void fv_parallel(fv_device *device, int64_t units, int64_t grain, fv_part *part,
         if (units > 0) part(argument, 0, units, 0);
         return;
     }
-    pool->part = part;
-    pool->argument = argument;
-    pool->units = units;
-    pool->active = (int)active;
-    atomic_store_explicit(&pool->remaining, pool->workers, memory_order_relaxed);
-    announce(pool);
-    share(pool, 0);
-    for (int i = 0; atomic_load_explicit(&pool->remaining, memory_order_acquire); i++) {
+    int64_t pieces = least(active * PIECES, units / most(grain, 1));
+    pool->work = (work){ part, argument, units, (int32_t)pieces };
+    atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
+    uint32_t generation = atomic_load(&pool->generation) + 1;
+    for (int64_t t = 0; t < pool->threads; t++) {
+        int64_t first = t < active ? pieces * t / active : 0, last = t < active ? pieces * (t + 1) / active : 0;
+        atomic_store_explicit(&pool->share[t].ticket, (uint64_t)generation << 32 | (uint64_t)first << 16 | (uint64_t)last, memory_order_release);
+    }
+    announce(pool, generation);
+    help(pool, generation, 0);
+    for (int i = 0; atomic_load_explicit(&pool->done, memory_order_acquire) < pieces; i++) {
         if (i < SPINS) relax();
         else sched_yield();
     }

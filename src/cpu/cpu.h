@@ -26,9 +26,9 @@ struct fv_device {
 };
 
 /* ---- Threads --------------------------------------------------------------------------------------------------------- */
-/* Calls part for 0..units-1 in as many pieces as there are threads, piece t being units * t / threads up to
- * units * (t + 1) / threads, and returns when all are done. grain: fewest units worth a thread of their own. Which thread
- * does what must not show in the results: parts write outputs of their own, or partial sums numbered by unit. */
+/* Calls part for 0 .. units-1 in pieces, from several threads at once, and returns when all are done. grain: fewest units worth
+ * a piece of their own. thread is the number of the thread that calls, for buffers of its own; which thread does what, and how the
+ * units are cut, must not show in the results: parts write outputs of their own, or partial sums numbered by unit. */
 typedef void fv_part(const void *argument, int64_t begin, int64_t end, int thread);
 void fv_parallel(fv_device *, int64_t units, int64_t grain, fv_part *, const void *argument);
 

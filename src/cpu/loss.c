@@ -27,7 +27,7 @@ INLINE vf padded(vf x, int64_t left, float otherwise) {
     store_part((float *)&all, x, (int)left);
     return all;
 }
-/* Target of classes j .., smoothed: t (1 - s) + s / n. */
+/* Target of classes j .., smoothed: t (1 - s) + s / n, in double, as the two may cancel. */
 INLINE vf smoothed_target(const loss_run *run, int64_t row, int64_t j, int32_t label) {
     vf t;
     if (run->target->type == FV_I32) {
@@ -36,7 +36,8 @@ INLINE vf smoothed_target(const loss_run *run, int64_t row, int64_t j, int32_t l
     } else {
         t = load_up_to((const float *)run->target->data + row * run->n + j, run->n - j);
     }
-    return t * (1.0f - run->smoothing) + run->smoothing / (float)run->n;
+    if (run->smoothing == 0) return t;
+    return narrow(widen(t) * (1.0 - run->smoothing) + (double)run->smoothing / (double)run->n);
 }
 static void fill_row(float *to, int64_t n, float value) {
     for (int64_t j = 0; j < n; j += LANES) store_up_to(to + j, splat(value), n - j);

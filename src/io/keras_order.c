@@ -187,9 +187,11 @@ int fv_keras_model_make(fv_net *net, const json_t *config, fv_keras_model *model
         return context->status;
     if (!class || strcmp(class, "Sequential"))
         return order_graph(model, inner);
-    json_array_foreach(layers, i, layer)
-        if (layer_name(layer)) /* Keras does not count the input of a Sequential model, which has no weights anyway */
+    json_array_foreach(layers, i, layer) {
+        const char *kind = json_string_value(json_object_get(layer, "class_name"));
+        if (layer_name(layer) && (!kind || strcmp(kind, "InputLayer"))) /* Keras does not count a Sequential model's input */
             add_layer(model, layer);
+    }
     return FV_OK;
 }
 

@@ -170,7 +170,7 @@ static int read_legacy(incoming *in, hid_t weights, fv_keras_model *model) {
         return h->context->status;
     if (!keep_weighted(in, weights, &saved) && saved.count != model->count)
         fail(in, "holds weights of %zu layers, but the net %s has %zu layers with weights", saved.count, model->net->name, model->count);
-    bool by_name = true;
+    bool by_name = fv_ok(h->context); /* after a failure the list of names is not whole */
     for (size_t i = 0; i < model->count; i++)
         by_name = by_name && is_named(&saved, model->layer[i].name);
     for (size_t i = 0; i < model->count && fv_ok(h->context); i++)

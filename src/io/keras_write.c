@@ -2,6 +2,7 @@
  * model_weights holds the weights layer by layer, optimizer_weights what Keras's optimiser of that name would hold; /fovea is
  * ours. The file is made in memory and put in place at once, so what was there stays whole until then. */
 #include "io/keras.h"
+#include "net/config.h"
 #include "train/train.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,9 +21,13 @@ typedef struct writer {
     float *scratch;                /* the largest weight in Keras's layout */
 } writer;
 
-/* "c1/kernel"; within a nested net "inner/c1/kernel" is not needed, for its layers are apart from ours. */
-static void weight_path(const fv_keras_weight *w, char *path, size_t bytes) {
+/* "c1/kernel"; where nets within nets have layers of one name, the later one gets its net's name in front, or a number too. */
+static void name_weight(writer *out, hid_t group, const fv_keras_weight *w, size_t number, char *path, size_t bytes) {
     snprintf(path, bytes, "%s/%s", w->layer->name, w->weight->name);
+    if (fv_h5_has(&out->h5, group, path))
+        snprintf(path, bytes, "%s/%s/%s", w->net->name, w->layer->name, w->weight->name);
+    if (fv_h5_has(&out->h5, group, path))
+        snprintf(path, bytes, "%s_%zu/%s/%s", w->net->name, number, w->layer->name, w->weight->name);
 }
 
 static int put_weight(writer *out, hid_t group, const char *path, const fv_keras_weight *w, const float *values) {
@@ -51,7 +56,7 @@ static int put_layer(writer *out, hid_t weights, const fv_keras_layer *layer) {
                             ? NULL : fv_alloc(context, list.count, sizeof *name, "names of weights");
     for (size_t i = 0; name && i < list.count && fv_ok(context); i++) {
         fv_net *owner = list.item[i].net;
-        weight_path(&list.item[i], name[i], sizeof *name);
+        name_weight(out, group, &list.item[i], i, name[i], sizeof *name);
         put_weight(out, group, name[i], &list.item[i], fv_keras_place(&list.item[i], owner->host_parameters, owner->host_statistics));
     }
     if (name)
@@ -104,13 +109,17 @@ static const struct keras_optimizer *find_optimizer(const fv_optimizer *settings
 static json_t *make_training_config(const struct keras_optimizer *keras, const fv_optimizer *settings) {
     const float *v = settings->value;
     bool sgd = keras->kind == FV_OPTIMIZER_SGD, decoupled = v[FV_DECOUPLED] != 0 || keras->kind == FV_OPTIMIZER_ADAMW;
-    json_t *config = json_pack("{s:s,s:f,s:o}", "name", keras->prefix, "learning_rate", (double)v[FV_RATE], "weight_decay",
-                               decoupled && v[FV_DECAY] > 0 ? json_real((double)v[FV_DECAY]) : json_null());
-    if (sgd)
-        json_object_update_new(config, json_pack("{s:f,s:b}", "momentum", (double)v[FV_MOMENTUM], "nesterov", v[FV_NESTEROV] != 0));
-    else
-        json_object_update_new(config, json_pack("{s:f,s:f,s:f,s:b}", "beta_1", (double)v[FV_BETA1], "beta_2", (double)v[FV_BETA2],
-                                                 "epsilon", (double)v[FV_EPSILON], "amsgrad", 0));
+    json_t *config = json_pack("{s:s,s:o,s:o}", "name", keras->prefix, "learning_rate", fv_json_float(v[FV_RATE]), "weight_decay",
+                               decoupled && v[FV_DECAY] > 0 ? fv_json_float(v[FV_DECAY]) : json_null());
+    if (sgd) {
+        fv_json_put(&config, "momentum", fv_json_float(v[FV_MOMENTUM]));
+        fv_json_put(&config, "nesterov", json_boolean(v[FV_NESTEROV] != 0));
+    } else {
+        fv_json_put(&config, "beta_1", fv_json_float(v[FV_BETA1]));
+        fv_json_put(&config, "beta_2", fv_json_float(v[FV_BETA2]));
+        fv_json_put(&config, "epsilon", fv_json_float(v[FV_EPSILON]));
+        fv_json_put(&config, "amsgrad", json_false());
+    }
     return json_pack("{s:n,s:n,s:n,s:n,s:{s:s,s:o}}", "loss", "loss_weights", "metrics", "weighted_metrics", "optimizer_config",
                      "class_name", keras->class_name, "config", config);
 }

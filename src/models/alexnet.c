@@ -2,7 +2,8 @@
 #include "models/models.h"
 
 static fv_node conv(fv_net *net, fv_node x, int32_t filters, int32_t kernel, int32_t groups, const char *name) {
-    return fv_conv2d(net, x, .filters = filters, .kernel = kernel, .padding = FV_SAME, .groups = groups, .activation = FV_RELU, .name = name);
+    return fv_conv2d(net, x, .filters = filters, .kernel = kernel, .padding = FV_SAME, .groups = groups,
+                     .activation = FV_RELU, .name = name);
 }
 
 /* groups 2: conv2, conv4 and conv5 see only the maps of their own GPU, and the responses are normalised. */

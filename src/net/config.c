@@ -7,10 +7,12 @@ static json_t *describe(fv_net *net, const char *layer_name);
 
 static int fail_memory(const fv_net *net) { return fv_fail_memory(net->object.context, "the description of a net", 0); }
 
-/* ---- Entries of layers ------------------------------------------------------------------------------------------------- */
+/* ---- Entries of layers ------------------------------------------------------------------------------------------- */
 
 static json_t *input_config(const fv_net_node *node) {
-    static const char *const types[] = { [FV_F32] = "float32", [FV_BF16] = "bfloat16", [FV_F16] = "float16", [FV_U8] = "uint8", [FV_I32] = "int32" };
+    static const char *const types[] = {
+        [FV_F32] = "float32", [FV_BF16] = "bfloat16", [FV_F16] = "float16", [FV_U8] = "uint8", [FV_I32] = "int32"
+    };
     json_t *shape = json_array(), *config = json_object();
     for (int32_t d = 0; shape && d < node->shape.rank; d++)
         if (json_array_append_new(shape, node->shape.dim[d] ? json_integer(node->shape.dim[d]) : json_null())) {
@@ -49,7 +51,8 @@ static int output_name(const fv_net *net, const fv_layer *layer, char name[FV_KE
 /* How often the layer of a node was applied before it: Keras's node index. */
 static int32_t application_of(const fv_net *net, int32_t node) {
     int32_t before = 0;
-    for (int32_t i = 0; i < node; i++) before += net->node[i].layer == net->node[node].layer && net->node[i].output == 0;
+    for (int32_t i = 0; i < node; i++)
+        before += net->node[i].layer == net->node[node].layer && net->node[i].output == 0;
     return net->node[node].output ? before - 1 : before;
 }
 
@@ -58,7 +61,8 @@ static json_t *tensor(const fv_net *net, int32_t node, bool inbound) {
     char name[FV_KERAS_NAME];
     if (output_name(net, &net->layer[net->node[node].layer], name)) return NULL;
     int application = application_of(net, node), output = net->node[node].output;
-    return inbound ? json_pack("[s,i,i,{}]", name, application, output) : json_pack("[s,i,i]", name, application, output);
+    return inbound ? json_pack("[s,i,i,{}]", name, application, output)
+                   : json_pack("[s,i,i]", name, application, output);
 }
 
 static bool push(json_t **list, json_t *item) {
@@ -105,7 +109,8 @@ static int put_layer(fv_net *net, int32_t index, bool graph, json_t **layers) {
         const fv_net_node *node = NULL;
         for (int32_t n = 0; n < net->node_count && !node; n++)
             if (net->node[n].layer == index) node = &net->node[n];
-        json_t *entry = layer->inner ? describe(layer->inner, layer->name) : make_entry("InputLayer", layer->name, input_config(node));
+        json_t *entry = layer->inner ? describe(layer->inner, layer->name)
+                                     : make_entry("InputLayer", layer->name, input_config(node));
         put_entry(layers, entry, layer->name, inbound, graph);
         return *layers ? FV_OK : fail_memory(net);
     }
@@ -118,7 +123,8 @@ static int put_layer(fv_net *net, int32_t index, bool graph, json_t **layers) {
     for (int p = 0; p < FV_PARTS; p++) {
         if (!parts[p].class_name) continue;
         json_t *next = p < FV_PART_AFTER ? inbound_of_part(parts[p].name, applications) : NULL;
-        put_entry(layers, make_entry(parts[p].class_name, parts[p].name, json_incref(parts[p].config)), parts[p].name, inbound, graph);
+        put_entry(layers, make_entry(parts[p].class_name, parts[p].name, json_incref(parts[p].config)), parts[p].name,
+                  inbound, graph);
         inbound = next;
     }
     json_decref(inbound);
@@ -126,9 +132,11 @@ static int put_layer(fv_net *net, int32_t index, bool graph, json_t **layers) {
     return *layers ? FV_OK : fail_memory(net);
 }
 
-/* ---- The net -------------------------------------------------------------------------------------------------------------- */
+/* ---- The net ----------------------------------------------------------------------------------------------------- */
 
+/* A single input or output stands alone: in a list, Keras 3 would take or give a list. */
 static json_t *tensors_of(const fv_net *net, const int32_t *nodes, int32_t count) {
+    if (count == 1) return tensor(net, nodes[0], false);
     json_t *list = json_array();
     for (int32_t i = 0; i < count && list; i++) push(&list, tensor(net, nodes[i], false));
     return list;
@@ -163,7 +171,7 @@ json_t *fv_net_to_config(fv_net *net) {
     return describe(net, net->name);
 }
 
-/* ---- The extra ------------------------------------------------------------------------------------------------------------ */
+/* ---- The extra --------------------------------------------------------------------------------------------------- */
 
 /* What a layer that was written in parts was before: {"stream": 7, "before": "c1_pad", "padding": -2, "pad": [..], ..}. */
 static json_t *extra_of_layer(const fv_net *net, const fv_layer *layer) {
@@ -180,7 +188,8 @@ static json_t *extra_of_layer(const fv_net *net, const fv_layer *layer) {
         bool conv = layer->kind == FV_LAYER_CONV2D;
         const int32_t *pad = conv ? layer->options.conv2d.pad : layer->options.pool.pad;
         fv_json_put(&extra, "before", json_string(parts[FV_PART_BEFORE].name));
-        fv_json_put(&extra, "padding", json_integer(conv ? layer->options.conv2d.padding : layer->options.pool.padding));
+        fv_json_put(&extra, "padding",
+                    json_integer(conv ? layer->options.conv2d.padding : layer->options.pool.padding));
         fv_json_put(&extra, "pad", json_pack("[i,i,i,i]", (int)pad[0], (int)pad[1], (int)pad[2], (int)pad[3]));
     }
     if (parts[FV_PART_AFTER].class_name) fv_json_put(&extra, "after", json_string(parts[FV_PART_AFTER].name));
@@ -191,7 +200,8 @@ static json_t *extra_of_layer(const fv_net *net, const fv_layer *layer) {
 json_t *fv_net_extra_to_json(fv_net *net) {
     if (!net || !fv_ok(net->object.context)) return NULL;
     json_t *layers = json_object(), *extra = json_object();
-    for (int32_t i = 0; i < net->layer_count; i++) fv_json_put(&layers, net->layer[i].name, extra_of_layer(net, &net->layer[i]));
+    for (int32_t i = 0; i < net->layer_count; i++)
+        fv_json_put(&layers, net->layer[i].name, extra_of_layer(net, &net->layer[i]));
     fv_json_put(&extra, "layers", layers);
     fv_json_put(&extra, "next_stream", json_integer(net->next_stream));
     if (!extra) fail_memory(net);

@@ -3,7 +3,7 @@
 #include "net/config.h"
 #include <string.h>
 
-/* ---- Pieces ------------------------------------------------------------------------------------------------------------ */
+/* ---- Pieces ------------------------------------------------------------------------------------------------------ */
 
 static void read_padding(fv_keras_reader *r, int32_t *padding, int32_t pad[4]) {
     const json_t *value = fv_keras_value(r, "padding|border_mode"), *sides = json_object_get(r->config, "pad");
@@ -15,7 +15,8 @@ static void read_padding(fv_keras_reader *r, int32_t *padding, int32_t pad[4]) {
     else fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "padding '%.40s' is neither valid nor same", name ? name : "?");
     for (size_t i = 0; ours && i < 4 && i < json_array_size(sides); i++) {
         json_int_t pixels = json_integer_value(json_array_get(sides, i));
-        if (pixels < 0 || pixels > INT32_MAX) fv_keras_fail(r, FV_ERROR_FORMAT, "option 'pad' is not four numbers of pixels");
+        if (pixels < 0 || pixels > INT32_MAX)
+            fv_keras_fail(r, FV_ERROR_FORMAT, "option 'pad' is not four numbers of pixels");
         else pad[i] = (int32_t)pixels;
     }
 }
@@ -32,7 +33,7 @@ static void read_use_bias(fv_keras_reader *r, bool *no_bias) {
     *no_bias = !use;
 }
 
-/* ---- Windows ------------------------------------------------------------------------------------------------------------- */
+/* ---- Windows ----------------------------------------------------------------------------------------------------- */
 
 static void read_conv2d(fv_keras_reader *r, fv_layer_options *options) {
     fv_conv2d_options *o = &options->conv2d;
@@ -51,7 +52,8 @@ static void read_conv2d(fv_keras_reader *r, fv_layer_options *options) {
     fv_keras_regularizer(r, "kernel_regularizer|W_regularizer", &o->l1, &o->l2);
     fv_keras_regularizer(r, "bias_regularizer|b_regularizer", &o->bias_l1, &o->bias_l2);
     o->flip_kernel = !strcmp(r->class_name, "fovea>FlipConv2D");
-    if (positive(r, "filters", o->filters)) positive(r, "kernel_size", o->kernel_hw[0] < o->kernel_hw[1] ? o->kernel_hw[0] : o->kernel_hw[1]);
+    if (positive(r, "filters", o->filters))
+        positive(r, "kernel_size", o->kernel_hw[0] < o->kernel_hw[1] ? o->kernel_hw[0] : o->kernel_hw[1]);
 }
 
 static void read_depthwise(fv_keras_reader *r, fv_layer_options *options) {
@@ -108,7 +110,7 @@ static void read_zero_padding(fv_keras_reader *r, fv_layer_options *options) {
     }
 }
 
-/* ---- The others ------------------------------------------------------------------------------------------------------------- */
+/* ---- The others -------------------------------------------------------------------------------------------------- */
 
 static void read_dense(fv_keras_reader *r, fv_layer_options *options) {
     fv_dense_options *o = &options->dense;
@@ -194,9 +196,11 @@ static void read_nothing(fv_keras_reader *r, fv_layer_options *options) {}
 static void read_reshape(fv_keras_reader *r, fv_layer_options *options) {
     const json_t *shape = fv_keras_value(r, "target_shape|dims");
     size_t rank = json_array_size(shape);
-    if (rank < 1 || rank >= FV_RANK) fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "option 'target_shape' does not have 1 to %d sizes", FV_RANK - 1);
+    if (rank < 1 || rank >= FV_RANK)
+        fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "option 'target_shape' does not have 1 to %d sizes", FV_RANK - 1);
     options->reshape.rank = (int32_t)(rank < FV_RANK ? rank : 0);
-    for (size_t i = 0; i < rank && rank < FV_RANK; i++) options->reshape.shape[i] = json_integer_value(json_array_get(shape, i));
+    for (size_t i = 0; i < rank && rank < FV_RANK; i++)
+        options->reshape.shape[i] = json_integer_value(json_array_get(shape, i));
 }
 
 static void read_concat(fv_keras_reader *r, fv_layer_options *options) {
@@ -206,7 +210,7 @@ static void read_concat(fv_keras_reader *r, fv_layer_options *options) {
     options->concat.axis = axis;
 }
 
-/* ---- The table ------------------------------------------------------------------------------------------------------------------- */
+/* ---- The table --------------------------------------------------------------------------------------------------- */
 
 #define WEIGHTED "activation use_bias bias bias_initializer bias_regularizer b_regularizer init W_regularizer "
 #define WINDOW "kernel_size strides padding border_mode dilation_rate "
@@ -219,17 +223,23 @@ static const struct keras_class {
 } classes[] = {
     { "Conv2D", FV_LAYER_CONV2D, read_conv2d, WEIGHTED WINDOW "filters groups kernel_initializer kernel_regularizer " },
     { "Convolution2D", FV_LAYER_CONV2D, read_conv2d, WEIGHTED WINDOW "nb_filter nb_row nb_col subsample " },
-    { "fovea>FlipConv2D", FV_LAYER_CONV2D, read_conv2d, WEIGHTED WINDOW "filters groups pad kernel_initializer kernel_regularizer " },
-    { "DepthwiseConv2D", FV_LAYER_CONV2D, read_depthwise, WEIGHTED WINDOW "depth_multiplier depthwise_initializer depthwise_regularizer "
+    { "fovea>FlipConv2D", FV_LAYER_CONV2D, read_conv2d,
+      WEIGHTED WINDOW "filters groups pad kernel_initializer kernel_regularizer " },
+    { "DepthwiseConv2D", FV_LAYER_CONV2D, read_depthwise,
+      WEIGHTED WINDOW
+      "depth_multiplier depthwise_initializer depthwise_regularizer "
       "kernel_initializer kernel_regularizer groups " }, /* the last three are there, but Keras does not use them */
-    { "Dense", FV_LAYER_DENSE, read_dense, WEIGHTED "units output_dim kernel_initializer kernel_regularizer input_dim " },
+    { "Dense", FV_LAYER_DENSE, read_dense,
+      WEIGHTED "units output_dim kernel_initializer kernel_regularizer input_dim " },
     { "MaxPooling2D", FV_LAYER_MAX_POOL2D, read_pool2d, "pool_size strides padding border_mode " },
     { "AveragePooling2D", FV_LAYER_AVG_POOL2D, read_pool2d, "pool_size strides padding border_mode " },
     { "fovea>MaxPooling2D", FV_LAYER_MAX_POOL2D, read_pool2d, "pool_size strides padding pad ceil_mode " },
-    { "fovea>AveragePooling2D", FV_LAYER_AVG_POOL2D, read_pool2d, "pool_size strides padding pad ceil_mode exclude_padding " },
+    { "fovea>AveragePooling2D", FV_LAYER_AVG_POOL2D, read_pool2d,
+      "pool_size strides padding pad ceil_mode exclude_padding " },
     { "GlobalAveragePooling2D", FV_LAYER_GLOBAL_AVG_POOL, read_global_pool, "keepdims " },
     { "GlobalMaxPooling2D", FV_LAYER_GLOBAL_MAX_POOL, read_global_pool, "keepdims " },
-    { "BatchNormalization", FV_LAYER_BATCH_NORM, read_batch_norm, "axis momentum epsilon center scale mode gamma_initializer beta_initializer "
+    { "BatchNormalization", FV_LAYER_BATCH_NORM, read_batch_norm,
+      "axis momentum epsilon center scale mode gamma_initializer beta_initializer "
       "gamma_init beta_init moving_mean_initializer moving_variance_initializer renorm_momentum fused synchronized " },
     { "fovea>LRN", FV_LAYER_LRN, read_lrn, "size alpha beta k " },
     { "Dropout", FV_LAYER_DROPOUT, read_dropout, "rate p " },
@@ -246,8 +256,9 @@ static const struct keras_class {
 };
 
 /* Options of all classes that do not change what a layer computes. */
-static const char ignored[] = "name trainable dtype seed batch_input_shape batch_shape input_shape input_dtype data_format dim_ordering "
-                              "build_config quantization_config lora_rank lora_alpha autocast supports_masking ";
+static const char ignored[] =
+    "name trainable dtype seed batch_input_shape batch_shape input_shape input_dtype data_format dim_ordering "
+    "build_config quantization_config lora_rank lora_alpha autocast supports_masking ";
 
 static bool listed(const char *list, const char *word) {
     size_t length = strlen(word);
@@ -278,7 +289,8 @@ int fv_keras_read(fv_keras_reader *r, fv_layer_kind *kind, fv_layer_options *opt
     if (!class) return fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "this class is not supported");
     const char *order = json_string_value(fv_keras_value(r, "data_format|dim_ordering"));
     if (order && (!strcmp(order, "channels_first") || !strcmp(order, "th")))
-        return fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "images with the channels first are not supported, only channels_last");
+        return fv_keras_fail(r, FV_ERROR_UNSUPPORTED,
+                             "images with the channels first are not supported, only channels_last");
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)r->config, key, value) {

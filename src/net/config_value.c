@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Writing ---------------------------------------------------------------------------------------------------------- */
+/* ---- Writing ----------------------------------------------------------------------------------------------------- */
 
 void fv_json_put(json_t **object, const char *key, json_t *value) {
     if (!*object) {
@@ -29,7 +29,8 @@ json_t *fv_json_pair(const int32_t pair[2]) { return json_pack("[i,i]", (int)pai
 
 /* An object as Keras 3 writes it; older ones look at class and config only. */
 static json_t *keras_object(const char *module, const char *class_name, json_t *config) {
-    return json_pack("{s:s,s:s,s:o,s:n}", "module", module, "class_name", class_name, "config", config, "registered_name");
+    return json_pack("{s:s,s:s,s:o,s:n}", "module", module, "class_name", class_name, "config", config,
+                     "registered_name");
 }
 
 static const struct { const char *class_name, *short_name, *number[2]; } initializers[FV_INITIALIZER_COUNT] = {
@@ -60,7 +61,7 @@ json_t *fv_json_regularizer(float l1, float l2) {
     return config ? keras_object("keras.regularizers", "L1L2", config) : NULL;
 }
 
-/* ---- Reading ------------------------------------------------------------------------------------------------------------- */
+/* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
 int fv_keras_fail(fv_keras_reader *r, fv_status status, const char *format, ...) {
     char sentence[512];
@@ -105,9 +106,9 @@ void fv_keras_int(fv_keras_reader *r, const char *keys, int32_t *out) {
 void fv_keras_pair(fv_keras_reader *r, const char *keys, int32_t out[2]) {
     const json_t *value = fv_keras_value(r, keys);
     if (!value) return;
-    bool fits = json_is_array(value)
-                    ? json_array_size(value) == 2 && whole_number(json_array_get(value, 0), out) && whole_number(json_array_get(value, 1), out + 1)
-                    : whole_number(value, out);
+    bool fits = json_is_array(value) ? json_array_size(value) == 2 && whole_number(json_array_get(value, 0), out) &&
+                                           whole_number(json_array_get(value, 1), out + 1)
+                                     : whole_number(value, out);
     if (fits && !json_is_array(value)) out[1] = out[0];
     if (!fits || out[0] < 1 || out[1] < 1) fail_type(r, keys, "one or two whole numbers of at least 1");
 }
@@ -172,7 +173,8 @@ static uint32_t variance_scaling(const json_t *config) {
 
 void fv_keras_initializer(fv_keras_reader *r, const char *keys, fv_initializer *out) {
     const json_t *value = fv_keras_value(r, keys), *config = json_object_get(value, "config");
-    const char *name = json_is_object(value) ? json_string_value(json_object_get(value, "class_name")) : json_string_value(value);
+    const char *name =
+        json_is_object(value) ? json_string_value(json_object_get(value, "class_name")) : json_string_value(value);
     if (!value || !name) return;
     if (!strcmp(name, "VarianceScaling")) out->kind = variance_scaling(config);
     for (uint32_t kind = 1; kind < FV_INITIALIZER_COUNT; kind++) {
@@ -184,7 +186,9 @@ void fv_keras_initializer(fv_keras_reader *r, const char *keys, fv_initializer *
     }
     /* The weights come from the file, so an initialiser that we lack costs nothing but a word. */
     if (out->kind == FV_INITIALIZER_DEFAULT)
-        fv_log(r->context, "layer %.80s: the initializer %.60s is not known; a weight that is drawn anew gets the default one", r->layer, name);
+        fv_log(r->context,
+               "layer %.80s: the initializer %.60s is not known; a weight that is drawn anew gets the default one",
+               r->layer, name);
 }
 
 void fv_keras_regularizer(fv_keras_reader *r, const char *keys, float *l1, float *l2) {
@@ -205,5 +209,6 @@ void fv_keras_regularizer(fv_keras_reader *r, const char *keys, float *l1, float
         return;
     }
     const json_t *a = json_object_get(numbers, "l1"), *b = json_object_get(numbers, "l2");
-    if ((a && !finite_number(a, l1)) || (b && !finite_number(b, l2))) fail_type(r, keys, "a regularizer with numbers l1 and l2");
+    if ((a && !finite_number(a, l1)) || (b && !finite_number(b, l2)))
+        fail_type(r, keys, "a regularizer with numbers l1 and l2");
 }

@@ -3,7 +3,7 @@
 #include "net/config.h"
 #include <string.h>
 
-/* ---- Pieces ------------------------------------------------------------------------------------------------------------ */
+/* ---- Pieces ------------------------------------------------------------------------------------------------------ */
 
 static json_t *integers(const int64_t *values, int count) {
     json_t *list = json_array();
@@ -32,7 +32,8 @@ static void put_activation(json_t **config, fv_activation activation) {
 }
 
 /* Initialiser and penalty of one weight, under the names that the class has for them. */
-static void put_weight(json_t **config, const char *weight, const fv_initializer *initializer, uint32_t otherwise, float l1, float l2) {
+static void put_weight(json_t **config, const char *weight, const fv_initializer *initializer, uint32_t otherwise,
+                       float l1, float l2) {
     char key[64];
     snprintf(key, sizeof key, "%s_initializer", weight);
     if (initializer->kind != otherwise && initializer->kind != FV_INITIALIZER_DEFAULT)
@@ -53,7 +54,7 @@ static void write_activation_after(fv_keras_part parts[FV_PARTS], fv_activation 
     parts[FV_PART_AFTER].config = json_pack("{s:s}", "activation", fv_activation_name(activation));
 }
 
-/* ---- Windows ------------------------------------------------------------------------------------------------------------- */
+/* ---- Windows ----------------------------------------------------------------------------------------------------- */
 
 static void write_conv2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     const fv_conv2d_options *o = &layer->options.conv2d;
@@ -62,7 +63,8 @@ static void write_conv2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     if (padded && !whole) {
         int32_t pad[4];
         memcpy(pad, o->pad, sizeof pad);
-        for (int side = 0; side < 4 && o->padding == FV_FULL; side++) pad[side] = o->dilation_hw[side / 2] * (o->kernel_hw[side / 2] - 1);
+        for (int side = 0; side < 4 && o->padding == FV_FULL; side++)
+            pad[side] = o->dilation_hw[side / 2] * (o->kernel_hw[side / 2] - 1);
         write_zeros(&parts[FV_PART_BEFORE], pad);
     }
     json_t *config = json_object();
@@ -73,11 +75,13 @@ static void write_conv2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     fv_json_put(&config, "padding", json_string(padding_name(padded && !whole ? FV_VALID : o->padding)));
     if (whole && any(o->pad, 4)) fv_json_put(&config, "pad", four(o->pad));
     fv_json_put(&config, "data_format", json_string("channels_last"));
-    if (o->dilation_hw[0] > 1 || o->dilation_hw[1] > 1) fv_json_put(&config, "dilation_rate", fv_json_pair(o->dilation_hw));
+    if (o->dilation_hw[0] > 1 || o->dilation_hw[1] > 1)
+        fv_json_put(&config, "dilation_rate", fv_json_pair(o->dilation_hw));
     if (o->groups > 1 && (whole || !depthwise)) fv_json_put(&config, "groups", json_integer(o->groups));
     put_activation(&config, o->activation);
     if (o->no_bias) fv_json_put(&config, "use_bias", json_false());
-    put_weight(&config, depthwise && !whole ? "depthwise" : "kernel", &o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM, o->l1, o->l2);
+    put_weight(&config, depthwise && !whole ? "depthwise" : "kernel", &o->kernel_initializer,
+               FV_INITIALIZER_GLOROT_UNIFORM, o->l1, o->l2);
     put_weight(&config, "bias", &o->bias_initializer, FV_INITIALIZER_ZEROS, o->bias_l1, o->bias_l2);
     parts[FV_PART_MAIN].config = config;
 }
@@ -105,7 +109,7 @@ static void write_pool2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     parts[FV_PART_MAIN].config = config;
 }
 
-/* ---- The others ------------------------------------------------------------------------------------------------------------- */
+/* ---- The others -------------------------------------------------------------------------------------------------- */
 
 static void write_dense(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     const fv_dense_options *o = &layer->options.dense;
@@ -133,7 +137,8 @@ static void write_batch_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS
 }
 
 static void write_global_pool(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
-    parts[FV_PART_MAIN].config = json_pack("{s:s,s:b}", "data_format", "channels_last", "keepdims", (int)layer->options.global_pool.keep_dims);
+    parts[FV_PART_MAIN].config =
+        json_pack("{s:s,s:b}", "data_format", "channels_last", "keepdims", (int)layer->options.global_pool.keep_dims);
 }
 
 static void write_lrn(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
@@ -153,10 +158,13 @@ static void write_dropout(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) 
 }
 
 static void write_activation(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
-    parts[FV_PART_MAIN].config = json_pack("{s:s}", "activation", fv_activation_name(layer->options.activation.activation));
+    parts[FV_PART_MAIN].config =
+        json_pack("{s:s}", "activation", fv_activation_name(layer->options.activation.activation));
 }
 
-static void write_nothing(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) { parts[FV_PART_MAIN].config = json_object(); }
+static void write_nothing(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    parts[FV_PART_MAIN].config = json_object();
+}
 
 static void write_reshape(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     json_t *config = json_object();
@@ -178,15 +186,26 @@ static void write_merge(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
 }
 
 static void (*const writers[FV_LAYER_KIND_COUNT])(const fv_layer *, fv_keras_part[FV_PARTS]) = {
-    [FV_LAYER_CONV2D] = write_conv2d, [FV_LAYER_DENSE] = write_dense, [FV_LAYER_MAX_POOL2D] = write_pool2d,
-    [FV_LAYER_AVG_POOL2D] = write_pool2d, [FV_LAYER_GLOBAL_AVG_POOL] = write_global_pool,
-    [FV_LAYER_GLOBAL_MAX_POOL] = write_global_pool, [FV_LAYER_BATCH_NORM] = write_batch_norm, [FV_LAYER_LRN] = write_lrn,
-    [FV_LAYER_DROPOUT] = write_dropout, [FV_LAYER_ACTIVATION] = write_activation, [FV_LAYER_FLATTEN] = write_nothing,
-    [FV_LAYER_RESHAPE] = write_reshape, [FV_LAYER_ZERO_PADDING] = write_zero_padding, [FV_LAYER_CONCAT] = write_concat,
-    [FV_LAYER_ADD] = write_merge, [FV_LAYER_SUBTRACT] = write_merge, [FV_LAYER_MULTIPLY] = write_merge,
+    [FV_LAYER_CONV2D] = write_conv2d,
+    [FV_LAYER_DENSE] = write_dense,
+    [FV_LAYER_MAX_POOL2D] = write_pool2d,
+    [FV_LAYER_AVG_POOL2D] = write_pool2d,
+    [FV_LAYER_GLOBAL_AVG_POOL] = write_global_pool,
+    [FV_LAYER_GLOBAL_MAX_POOL] = write_global_pool,
+    [FV_LAYER_BATCH_NORM] = write_batch_norm,
+    [FV_LAYER_LRN] = write_lrn,
+    [FV_LAYER_DROPOUT] = write_dropout,
+    [FV_LAYER_ACTIVATION] = write_activation,
+    [FV_LAYER_FLATTEN] = write_nothing,
+    [FV_LAYER_RESHAPE] = write_reshape,
+    [FV_LAYER_ZERO_PADDING] = write_zero_padding,
+    [FV_LAYER_CONCAT] = write_concat,
+    [FV_LAYER_ADD] = write_merge,
+    [FV_LAYER_SUBTRACT] = write_merge,
+    [FV_LAYER_MULTIPLY] = write_merge,
 };
 
-/* ---- One layer ------------------------------------------------------------------------------------------------------------------ */
+/* ---- One layer --------------------------------------------------------------------------------------------------- */
 
 /* "c1_pad", and should a layer of the net be called so, "c1_pad_1", ... */
 static void name_part(const fv_net *net, const fv_layer *layer, const char *suffix, char name[FV_KERAS_NAME]) {

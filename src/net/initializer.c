@@ -17,7 +17,9 @@ fv_initializer fv_zeros(void) { return (fv_initializer){ .kind = FV_INITIALIZER_
 fv_initializer fv_ones(void) { return (fv_initializer){ .kind = FV_INITIALIZER_ONES }; }
 fv_initializer fv_constant(float value) { return (fv_initializer){ FV_INITIALIZER_CONSTANT, { value } }; }
 fv_initializer fv_uniform(float low, float high) { return (fv_initializer){ FV_INITIALIZER_UNIFORM, { low, high } }; }
-fv_initializer fv_normal(float mean, float deviation) { return (fv_initializer){ FV_INITIALIZER_NORMAL, { mean, deviation } }; }
+fv_initializer fv_normal(float mean, float deviation) {
+    return (fv_initializer){ FV_INITIALIZER_NORMAL, { mean, deviation } };
+}
 fv_initializer fv_glorot_uniform(void) { return (fv_initializer){ .kind = FV_INITIALIZER_GLOROT_UNIFORM }; }
 fv_initializer fv_glorot_normal(void) { return (fv_initializer){ .kind = FV_INITIALIZER_GLOROT_NORMAL }; }
 fv_initializer fv_he_uniform(void) { return (fv_initializer){ .kind = FV_INITIALIZER_HE_UNIFORM }; }
@@ -26,10 +28,12 @@ fv_initializer fv_lecun_uniform(void) { return (fv_initializer){ .kind = FV_INIT
 fv_initializer fv_lecun_normal(void) { return (fv_initializer){ .kind = FV_INITIALIZER_LECUN_NORMAL }; }
 
 const char *fv_initializer_check(const fv_initializer *initializer) {
-    if (initializer->kind == FV_INITIALIZER_DEFAULT || initializer->kind >= FV_INITIALIZER_COUNT) return "there is no such initializer";
+    if (initializer->kind == FV_INITIALIZER_DEFAULT || initializer->kind >= FV_INITIALIZER_COUNT)
+        return "there is no such initializer";
     for (int i = 0; i < 3; i++)
         if (!isfinite(initializer->value[i])) return "its numbers must be finite";
-    if (initializer->kind == FV_INITIALIZER_UNIFORM && initializer->value[0] > initializer->value[1]) return "low is above high";
+    if (initializer->kind == FV_INITIALIZER_UNIFORM && initializer->value[0] > initializer->value[1])
+        return "low is above high";
     if (initializer->kind == FV_INITIALIZER_NORMAL && initializer->value[1] < 0) return "the deviation is negative";
     return NULL;
 }
@@ -51,8 +55,8 @@ static void fill_normal(fv_random *random, float *out, int64_t count, double mea
     }
 }
 
-void fv_initializer_fill(const fv_initializer *initializer, int64_t fan_in, int64_t fan_out, fv_random *random, float *out,
-                         int64_t count) {
+void fv_initializer_fill(const fv_initializer *initializer, int64_t fan_in, int64_t fan_out, fv_random *random,
+                         float *out, int64_t count) {
     const float *value = initializer->value;
     switch (initializer->kind) {
     case FV_INITIALIZER_ZEROS: fill(out, count, 0.0f); return;

@@ -4,9 +4,11 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- Helpers for all types ------------------------------------------------------------------------------------------ */
+/* ---- Helpers for all types --------------------------------------------------------------------------------------- */
 
-float fv_option_float(float given, float otherwise) { return given != 0.0f ? given : signbit(given) ? 0.0f : otherwise; }
+float fv_option_float(float given, float otherwise) {
+    return given != 0.0f ? given : signbit(given) ? 0.0f : otherwise;
+}
 float fv_option_given(float value) { return value == 0.0f ? FV_ZERO : value; }
 
 void fv_option_pair(int32_t one, const int32_t two[2], int32_t otherwise, int32_t out[2]) {
@@ -31,7 +33,8 @@ fv_value fv_record_activation(fv_recording *r, fv_value x, fv_activation activat
     if (activation == FV_LINEAR || !fv_value_valid(r->tape, x)) return x;
     fv_attributes attributes;
     memset(&attributes, 0, sizeof attributes);
-    if (activation == FV_SOFTMAX || activation == FV_LOG_SOFTMAX) attributes.axis.axis = fv_tape_value_of(r->tape, x)->shape.rank - 1;
+    if (activation == FV_SOFTMAX || activation == FV_LOG_SOFTMAX)
+        attributes.axis.axis = fv_tape_value_of(r->tape, x)->shape.rank - 1;
     return FV_APPLY(r->tape, operations[activation], &attributes, x);
 }
 
@@ -54,13 +57,15 @@ static void set_fans(fv_weight *weight) {
     }
 }
 
-fv_weight *fv_layer_add_weight(fv_net *net, fv_layer *layer, const char *name, fv_weight_role role, int rank, const int64_t *dims,
-                               fv_initializer initializer, uint32_t default_initializer) {
+fv_weight *fv_layer_add_weight(fv_net *net, fv_layer *layer, const char *name, fv_weight_role role, int rank,
+                               const int64_t *dims, fv_initializer initializer, uint32_t default_initializer) {
     char what[320];
-    snprintf(what, sizeof what, "%s: layer %s (%s): %s", net->name, layer->name, fv_layer_types[layer->kind].stem, name);
+    snprintf(what, sizeof what, "%s: layer %s (%s): %s", net->name, layer->name, fv_layer_types[layer->kind].stem,
+             name);
     fv_weight weight = { .name = name, .role = role, .initializer = initializer };
     if (fv_shape_make(net->object.context, what, rank, dims, &weight.shape)) return NULL;
-    if (initializer.kind == FV_INITIALIZER_DEFAULT) weight.initializer = (fv_initializer){ .kind = default_initializer };
+    if (initializer.kind == FV_INITIALIZER_DEFAULT)
+        weight.initializer = (fv_initializer){ .kind = default_initializer };
     const char *wrong = fv_initializer_check(&weight.initializer);
     if (wrong) {
         fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "initializer of %s: %s", name, wrong);
@@ -78,30 +83,33 @@ fv_weight *fv_layer_add_weight(fv_net *net, fv_layer *layer, const char *name, f
     return &layer->weight[layer->weight_count++];
 }
 
-/* ---- Input ------------------------------------------------------------------------------------------------------------ */
+/* ---- Input ------------------------------------------------------------------------------------------------------- */
 
 static int build_input(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
     fv_input_options *o = &layer->options.input;
     if (o->rank < 1 || o->rank >= FV_RANK)
-        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "a sample has %d dimensions, which are not within 1..%d", (int)o->rank, FV_RANK - 1);
-    if (!fv_type_bytes(o->type)) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "there is no type number %d", (int)o->type);
+        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "a sample has %d dimensions, which are not within 1..%d",
+                             (int)o->rank, FV_RANK - 1);
+    if (!fv_type_bytes(o->type))
+        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "there is no type number %d", (int)o->type);
     fv_shape shape;
     char what[320];
     snprintf(what, sizeof what, "%s: layer %s (input)", net->name, layer->name);
     return fv_shape_make(net->object.context, what, o->rank, o->shape, &shape);
 }
 
-/* ---- Dense ------------------------------------------------------------------------------------------------------------ */
+/* ---- Dense ------------------------------------------------------------------------------------------------------- */
 
 static int build_dense(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
     fv_dense_options *o = &layer->options.dense;
-    if (o->units < 1) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "units are %d: at least 1 is needed", (int)o->units);
+    if (o->units < 1)
+        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "units are %d: at least 1 is needed", (int)o->units);
     if (inputs->rank < 2) return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "its input has no axis beside the batch");
     if (check_activation(net, layer, o->activation)) return FV_ERROR_ARGUMENT;
     layer->frozen = o->frozen;
     fv_weight *kernel = fv_layer_add_weight(net, layer, "kernel", FV_WEIGHT_DENSE_KERNEL, 2,
-                                            (const int64_t[]){ o->units, inputs->dim[inputs->rank - 1] }, o->kernel_initializer,
-                                            FV_INITIALIZER_GLOROT_UNIFORM);
+                                            (const int64_t[]){ o->units, inputs->dim[inputs->rank - 1] },
+                                            o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM);
     if (!kernel) return net->object.context->status;
     o->kernel_initializer = kernel->initializer;
     kernel->l1 = o->l1;
@@ -123,14 +131,15 @@ static fv_value record_dense(fv_recording *r, fv_layer *layer, const fv_value *i
     return fv_record_activation(r, y, o->activation);
 }
 
-/* ---- Global pooling: a reduction over height and width ----------------------------------------------- */
+/* ---- Global pooling: a reduction over height and width ----------------------------------------------------------- */
 
 static int build_global_pool(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
     if (inputs->rank == 4) return FV_OK;
     fv_shape shape = *inputs;
     shape.dim[0] = 0;
     char text[128];
-    return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "its input must be (None, height, width, channels), not %s", fv_net_shape_text(&shape, text));
+    return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "its input must be (None, height, width, channels), not %s",
+                         fv_net_shape_text(&shape, text));
 }
 
 static fv_value record_global_pool(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
@@ -141,7 +150,7 @@ static fv_value record_global_pool(fv_recording *r, fv_layer *layer, const fv_va
     return FV_APPLY(r->tape, layer->kind == FV_LAYER_GLOBAL_AVG_POOL ? FV_OP_mean : FV_OP_max, &attributes, inputs[0]);
 }
 
-/* ---- Batch normalisation ------------------------------------------------------------------------------------------------- */
+/* ---- Batch normalisation ----------------------------------------------------------------------------------------- */
 
 static int build_batch_norm(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
     fv_batch_norm_options *o = &layer->options.batch_norm;
@@ -163,8 +172,8 @@ static int build_batch_norm(fv_net *net, fv_layer *layer, const fv_shape *inputs
     for (int i = 0; i < 4; i++) {
         if (weights[i].absent) continue;
         fv_initializer given = weights[i].initializer ? *weights[i].initializer : (fv_initializer){0};
-        fv_weight *weight = fv_layer_add_weight(net, layer, weights[i].name, FV_WEIGHT_VECTOR, 1, &inputs->dim[inputs->rank - 1],
-                                                given, weights[i].otherwise);
+        fv_weight *weight = fv_layer_add_weight(net, layer, weights[i].name, FV_WEIGHT_VECTOR, 1,
+                                                &inputs->dim[inputs->rank - 1], given, weights[i].otherwise);
         if (!weight) return net->object.context->status;
         if (weights[i].initializer) *weights[i].initializer = weight->initializer;
     }
@@ -177,7 +186,8 @@ static fv_value running_statistic(fv_recording *r, fv_layer *layer, int32_t inde
     fv_value stored = fv_record_weight(r, layer, index);
     for (int32_t id = r->tape->value_count - 1; !r->trial && id > 0; id--) {
         const fv_tape_value *value = &r->tape->value[id];
-        if (value->region == FV_NEXT_STATISTICS && value->store == r->net->store && value->offset == layer->weight[index].offset)
+        if (value->region == FV_NEXT_STATISTICS && value->store == r->net->store &&
+            value->offset == layer->weight[index].offset)
             return (fv_value){ id };
     }
     return stored;
@@ -206,7 +216,8 @@ static fv_value record_batch_norm(fv_recording *r, fv_layer *layer, const fv_val
     if (r->mode == FV_MODE_INFER || layer->frozen || r->trial) {
         operand[3] = fv_record_weight(r, layer, mean);
         operand[4] = fv_record_weight(r, layer, variance);
-        return fv_record_activation(r, fv_tape_apply(r->tape, FV_OP_batch_norm_infer, &attributes, operand, 5), o->activation);
+        return fv_record_activation(r, fv_tape_apply(r->tape, FV_OP_batch_norm_infer, &attributes, operand, 5),
+                                    o->activation);
     }
     operand[3] = running_statistic(r, layer, mean);
     operand[4] = running_statistic(r, layer, variance);
@@ -217,7 +228,7 @@ static fv_value record_batch_norm(fv_recording *r, fv_layer *layer, const fv_val
     return fv_record_activation(r, fv_tape_output(r->tape, operation, 0), o->activation);
 }
 
-/* ---- Local response normalisation ------------------------------------------------------------------------------------------- */
+/* ---- Local response normalisation -------------------------------------------------------------------------------- */
 
 static int build_lrn(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
     fv_lrn_options *o = &layer->options.lrn;
@@ -225,7 +236,8 @@ static int build_lrn(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32
     o->alpha = fv_option_float(o->alpha, 1e-4f);
     o->beta = fv_option_float(o->beta, 0.75f);
     o->k = fv_option_float(o->k, 2.0f);
-    if (o->size < 1) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "size is %d: at least one channel is needed", (int)o->size);
+    if (o->size < 1)
+        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "size is %d: at least one channel is needed", (int)o->size);
     if (!isfinite(o->alpha) || !isfinite(o->beta) || !isfinite(o->k))
         return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "alpha, beta and k must be finite");
     return FV_OK;
@@ -239,7 +251,7 @@ static fv_value record_lrn(fv_recording *r, fv_layer *layer, const fv_value *inp
     return FV_APPLY(r->tape, FV_OP_lrn, &attributes, inputs[0]);
 }
 
-/* ---- Dropout ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Dropout ----------------------------------------------------------------------------------------------------- */
 
 static int build_dropout(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
     fv_dropout_options *o = &layer->options.dropout;
@@ -274,7 +286,7 @@ static fv_value record_dropout(fv_recording *r, fv_layer *layer, const fv_value 
                     fv_tape_state(r->tape, store, FV_CONTROL, 0, FV_U8, &control, false));
 }
 
-/* ---- Activation, flatten, reshape ------------------------------------------------------------------------------------------------ */
+/* ---- Activation, flatten, reshape -------------------------------------------------------------------------------- */
 
 static int build_activation(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
     return check_activation(net, layer, layer->options.activation.activation);
@@ -306,21 +318,23 @@ static fv_value record_flatten(fv_recording *r, fv_layer *layer, const fv_value 
 static int build_reshape(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
     const fv_reshape_options *o = &layer->options.reshape;
     if (o->rank < 1 || o->rank >= FV_RANK)
-        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "a sample of %d dimensions is not within 1..%d", (int)o->rank, FV_RANK - 1);
+        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "a sample of %d dimensions is not within 1..%d",
+                             (int)o->rank, FV_RANK - 1);
     int open = 0;
     int64_t known = 1, elements = sample_elements(inputs);
     for (int i = 0; i < o->rank; i++) {
         if (o->shape[i] == -1) open++;
         else if (o->shape[i] < 1 || __builtin_mul_overflow(known, o->shape[i], &known))
-            return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "size %lld of dimension %d cannot be had", (long long)o->shape[i], i);
+            return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "size %lld of dimension %d cannot be had",
+                                 (long long)o->shape[i], i);
     }
     if (open > 1) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "only one dimension may be -1");
     if (open ? elements % known == 0 : elements == known) return FV_OK;
     fv_shape wanted = { .rank = o->rank };
     memcpy(wanted.dim, o->shape, sizeof wanted.dim);
     char from[96], to[96];
-    return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "a sample of %lld elements (input %s) cannot become %s", (long long)elements,
-                         fv_shape_text(inputs, from), fv_shape_text(&wanted, to));
+    return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "a sample of %lld elements (input %s) cannot become %s",
+                         (long long)elements, fv_shape_text(inputs, from), fv_shape_text(&wanted, to));
 }
 
 static fv_value record_reshape(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
@@ -332,13 +346,14 @@ static fv_value record_reshape(fv_recording *r, fv_layer *layer, const fv_value 
     return reshape(r, inputs[0], o->rank, sample);
 }
 
-/* ---- Several inputs ------------------------------------------------------------------------------------------------------------- */
+/* ---- Several inputs ---------------------------------------------------------------------------------------------- */
 
 static int build_concat(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
     fv_concat_options *o = &layer->options.concat;
     int32_t axis = o->axis <= 0 ? inputs->rank + (o->axis ? o->axis : -1) : o->axis;
     if (axis < 1 || axis >= inputs->rank)
-        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "axis %d is not an axis of a sample: those are 1..%d", (int)o->axis, (int)inputs->rank - 1);
+        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "axis %d is not an axis of a sample: those are 1..%d",
+                             (int)o->axis, (int)inputs->rank - 1);
     o->axis = axis;
     return FV_OK;
 }
@@ -354,20 +369,22 @@ static int build_merge(fv_net *net, fv_layer *layer, const fv_shape *inputs, int
     for (int32_t i = 1; i < count; i++)
         if (inputs[i].rank != inputs[0].rank) {
             char a[96], b[96];
-            return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "its inputs %s and %s have different ranks", fv_shape_text(inputs, a),
-                                 fv_shape_text(inputs + i, b));
+            return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "its inputs %s and %s have different ranks",
+                                 fv_shape_text(inputs, a), fv_shape_text(inputs + i, b));
         }
     return check_activation(net, layer, layer->options.merge.activation);
 }
 
 static fv_value record_merge(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
-    fv_op operation = layer->kind == FV_LAYER_ADD ? FV_OP_add : layer->kind == FV_LAYER_SUBTRACT ? FV_OP_sub : FV_OP_mul;
+    fv_op operation = layer->kind == FV_LAYER_ADD        ? FV_OP_add
+                      : layer->kind == FV_LAYER_SUBTRACT ? FV_OP_sub
+                                                         : FV_OP_mul;
     fv_value y = inputs[0];
     for (int32_t i = 1; i < count; i++) y = FV_APPLY(r->tape, operation, NULL, y, inputs[i]);
     return fv_record_activation(r, y, layer->options.merge.activation);
 }
 
-/* ---- The table --------------------------------------------------------------------------------------------------------------------- */
+/* ---- The table --------------------------------------------------------------------------------------------------- */
 
 const fv_layer_type fv_layer_types[FV_LAYER_KIND_COUNT] = {
     [FV_LAYER_INPUT] = { "InputLayer", "input", 0, 0, build_input, NULL },
@@ -375,15 +392,18 @@ const fv_layer_type fv_layer_types[FV_LAYER_KIND_COUNT] = {
     [FV_LAYER_DENSE] = { "Dense", "dense", 1, 1, build_dense, record_dense },
     [FV_LAYER_MAX_POOL2D] = { "MaxPooling2D", "max_pooling2d", 1, 1, fv_build_pool2d, fv_record_max_pool2d },
     [FV_LAYER_AVG_POOL2D] = { "AveragePooling2D", "average_pooling2d", 1, 1, fv_build_pool2d, fv_record_avg_pool2d },
-    [FV_LAYER_GLOBAL_AVG_POOL] = { "GlobalAveragePooling2D", "global_average_pooling2d", 1, 1, build_global_pool, record_global_pool },
-    [FV_LAYER_GLOBAL_MAX_POOL] = { "GlobalMaxPooling2D", "global_max_pooling2d", 1, 1, build_global_pool, record_global_pool },
+    [FV_LAYER_GLOBAL_AVG_POOL] = { "GlobalAveragePooling2D", "global_average_pooling2d", 1, 1, build_global_pool,
+                                   record_global_pool },
+    [FV_LAYER_GLOBAL_MAX_POOL] = { "GlobalMaxPooling2D", "global_max_pooling2d", 1, 1, build_global_pool,
+                                   record_global_pool },
     [FV_LAYER_BATCH_NORM] = { "BatchNormalization", "batch_normalization", 1, 1, build_batch_norm, record_batch_norm },
     [FV_LAYER_LRN] = { "fovea>LRN", "lrn", 1, 1, build_lrn, record_lrn },
     [FV_LAYER_DROPOUT] = { "Dropout", "dropout", 1, 1, build_dropout, record_dropout },
     [FV_LAYER_ACTIVATION] = { "Activation", "activation", 1, 1, build_activation, record_activation },
     [FV_LAYER_FLATTEN] = { "Flatten", "flatten", 1, 1, NULL, record_flatten },
     [FV_LAYER_RESHAPE] = { "Reshape", "reshape", 1, 1, build_reshape, record_reshape },
-    [FV_LAYER_ZERO_PADDING] = { "ZeroPadding2D", "zero_padding2d", 1, 1, fv_build_zero_padding, fv_record_zero_padding },
+    [FV_LAYER_ZERO_PADDING] = { "ZeroPadding2D", "zero_padding2d", 1, 1, fv_build_zero_padding,
+                                fv_record_zero_padding },
     [FV_LAYER_CONCAT] = { "Concatenate", "concatenate", 1, -1, build_concat, record_concat },
     [FV_LAYER_ADD] = { "Add", "add", 2, -1, build_merge, record_merge },
     [FV_LAYER_SUBTRACT] = { "Subtract", "subtract", 2, 2, build_merge, record_merge },

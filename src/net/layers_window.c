@@ -14,17 +14,21 @@ static void window_padding(int32_t padding, const int32_t given[4], const fv_sha
 
 static int check_positive(const fv_net *net, const fv_layer *layer, const char *what, const int32_t pair[2]) {
     if (pair[0] >= 1 && pair[1] >= 1) return FV_OK;
-    return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "%s is %dx%d: at least 1 is needed", what, (int)pair[0], (int)pair[1]);
+    return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "%s is %dx%d: at least 1 is needed", what, (int)pair[0],
+                         (int)pair[1]);
 }
 
 /* pad overrides padding; equal pixels on every side are the same in either form. */
 static int resolve_padding(const fv_net *net, const fv_layer *layer, int32_t *padding, int32_t pad[4]) {
     bool per_side = false;
     for (int side = 0; side < 4; side++) {
-        if (pad[side] < 0) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "pad of side %d is %d: less than nothing", side, (int)pad[side]);
+        if (pad[side] < 0)
+            return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "pad of side %d is %d: less than nothing", side,
+                                 (int)pad[side]);
         per_side |= pad[side] > 0;
     }
-    if (*padding < FV_FULL) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "there is no padding %d", (int)*padding);
+    if (*padding < FV_FULL)
+        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "there is no padding %d", (int)*padding);
     for (int side = 0; side < 4 && !per_side && *padding > 0; side++) pad[side] = *padding;
     if (per_side || *padding > 0) *padding = FV_VALID;
     return FV_OK;
@@ -35,10 +39,11 @@ static int check_images(const fv_net *net, const fv_layer *layer, const fv_shape
     fv_shape shape = *x;
     shape.dim[0] = 0;
     char text[128];
-    return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "its input must be (None, height, width, channels), not %s", fv_net_shape_text(&shape, text));
+    return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "its input must be (None, height, width, channels), not %s",
+                         fv_net_shape_text(&shape, text));
 }
 
-/* ---- Convolution ------------------------------------------------------------------------------------------------------ */
+/* ---- Convolution ------------------------------------------------------------------------------------------------- */
 
 bool fv_conv2d_is_depthwise(const fv_layer *layer) {
     return layer->weight_count > 0 && layer->weight[0].role == FV_WEIGHT_DEPTHWISE_KERNEL;
@@ -50,14 +55,15 @@ static int resolve_conv2d(const fv_net *net, const fv_layer *layer, fv_conv2d_op
     fv_option_pair(o->dilation, o->dilation_hw, 1, o->dilation_hw);
     o->kernel = o->stride = o->dilation = 0;
     if (!o->groups) o->groups = 1;
-    if (o->filters < 1) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "filters are %d: at least 1 is needed", (int)o->filters);
+    if (o->filters < 1)
+        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "filters are %d: at least 1 is needed", (int)o->filters);
     if (check_positive(net, layer, "kernel", o->kernel_hw) || check_positive(net, layer, "stride", o->stride_hw) ||
         check_positive(net, layer, "dilation", o->dilation_hw))
         return FV_ERROR_ARGUMENT;
     if (resolve_padding(net, layer, &o->padding, o->pad)) return FV_ERROR_ARGUMENT;
     if (o->groups < 1 || x->dim[3] % o->groups || o->filters % o->groups)
-        return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "%d groups do not divide its %lld channels and %d filters", (int)o->groups,
-                             (long long)x->dim[3], (int)o->filters);
+        return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "%d groups do not divide its %lld channels and %d filters",
+                             (int)o->groups, (long long)x->dim[3], (int)o->filters);
     if (!fv_activation_name(o->activation))
         return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "there is no activation number %d", (int)o->activation);
     return FV_OK;
@@ -70,9 +76,10 @@ int fv_build_conv2d(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t cou
     if (status) return status;
     layer->frozen = o->frozen;
     bool depthwise = o->groups > 1 && o->groups == x->dim[3];
-    fv_weight *kernel = fv_layer_add_weight(net, layer, "kernel", depthwise ? FV_WEIGHT_DEPTHWISE_KERNEL : FV_WEIGHT_CONV_KERNEL, 4,
-                                            (const int64_t[]){ o->filters, o->kernel_hw[0], o->kernel_hw[1], x->dim[3] / o->groups },
-                                            o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM);
+    fv_weight *kernel =
+        fv_layer_add_weight(net, layer, "kernel", depthwise ? FV_WEIGHT_DEPTHWISE_KERNEL : FV_WEIGHT_CONV_KERNEL, 4,
+                            (const int64_t[]){ o->filters, o->kernel_hw[0], o->kernel_hw[1], x->dim[3] / o->groups },
+                            o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM);
     if (!kernel) return net->object.context->status;
     if (depthwise) { /* Keras sees the kernel as [h, w, channels, multiplier] */
         int64_t field = (int64_t)o->kernel_hw[0] * o->kernel_hw[1];
@@ -109,8 +116,9 @@ fv_value fv_record_conv2d(fv_recording *r, fv_layer *layer, const fv_value *inpu
         extent[axis] = (int64_t)o->dilation_hw[axis] * (o->kernel_hw[axis] - 1) + 1;
     }
     if (x->rank == 4 && (extent[0] > room[0] || extent[1] > room[1])) {
-        fv_fail(r->net->object.context, FV_ERROR_SHAPE, "%s: layer %s%s (conv2d): %skernel %lldx%lld is larger than its padded input %lldx%lld",
-                r->root->name, r->prefix, layer->name, o->dilation_hw[0] > 1 || o->dilation_hw[1] > 1 ? "dilated " : "",
+        fv_fail(r->net->object.context, FV_ERROR_SHAPE,
+                "%s: layer %s%s (conv2d): %skernel %lldx%lld is larger than its padded input %lldx%lld", r->root->name,
+                r->prefix, layer->name, o->dilation_hw[0] > 1 || o->dilation_hw[1] > 1 ? "dilated " : "",
                 (long long)extent[0], (long long)extent[1], (long long)room[0], (long long)room[1]);
         return (fv_value){0};
     }
@@ -119,7 +127,7 @@ fv_value fv_record_conv2d(fv_recording *r, fv_layer *layer, const fv_value *inpu
     return fv_record_activation(r, y, o->activation);
 }
 
-/* ---- Pooling ------------------------------------------------------------------------------------------------------------ */
+/* ---- Pooling ----------------------------------------------------------------------------------------------------- */
 
 int fv_build_pool2d(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_pool2d_options *o = &layer->options.pool;
@@ -128,7 +136,8 @@ int fv_build_pool2d(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t cou
     for (int axis = 0; axis < 2; axis++)
         if (!o->stride_hw[axis]) o->stride_hw[axis] = o->stride ? o->stride : o->size_hw[axis];
     o->size = o->stride = 0;
-    if (check_positive(net, layer, "size", o->size_hw) || check_positive(net, layer, "stride", o->stride_hw)) return FV_ERROR_ARGUMENT;
+    if (check_positive(net, layer, "size", o->size_hw) || check_positive(net, layer, "stride", o->stride_hw))
+        return FV_ERROR_ARGUMENT;
     return resolve_padding(net, layer, &o->padding, o->pad);
 }
 
@@ -138,7 +147,8 @@ static void pool_attributes(fv_recording *r, const fv_layer *layer, fv_value inp
     memset(attributes, 0, sizeof *attributes);
     memcpy(pool->kernel, o->size_hw, sizeof pool->kernel);
     memcpy(pool->stride, o->stride_hw, sizeof pool->stride);
-    window_padding(o->padding, o->pad, &fv_tape_value_of(r->tape, input)->shape, o->size_hw, (const int32_t[]){ 1, 1 }, o->stride_hw, pool->pad);
+    window_padding(o->padding, o->pad, &fv_tape_value_of(r->tape, input)->shape, o->size_hw, (const int32_t[]){ 1, 1 },
+                   o->stride_hw, pool->pad);
     pool->ceil_mode = o->ceil_mode;
     pool->exclude_padding = o->exclude_padding || o->padding == FV_SAME;
 }
@@ -163,12 +173,13 @@ bool fv_pool2d_is_ours(const fv_layer *layer) {
     return o->ceil_mode || (padded && (layer->kind == FV_LAYER_MAX_POOL2D || o->exclude_padding));
 }
 
-/* ---- Zeros around an image ------------------------------------------------------------------------------------------------ */
+/* ---- Zeros around an image --------------------------------------------------------------------------------------- */
 
 int fv_build_zero_padding(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_zero_padding_options *o = &layer->options.zero_padding;
     if (check_images(net, layer, x)) return FV_ERROR_SHAPE;
-    if (o->padding < 0) return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "padding %d is not a number of pixels", (int)o->padding);
+    if (o->padding < 0)
+        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "padding %d is not a number of pixels", (int)o->padding);
     return resolve_padding(net, layer, &o->padding, o->pad);
 }
 

@@ -4,7 +4,7 @@
 #include "net/net.h"
 #include <string.h>
 
-/* ---- Weights ------------------------------------------------------------------------------------------------------------ */
+/* ---- Weights ----------------------------------------------------------------------------------------------------- */
 
 static fv_layer_size layer_weights(const fv_layer *layer) {
     fv_layer_size size = {0};
@@ -38,7 +38,7 @@ static int count_weights(fv_net *net, fv_net_size *size) {
     return FV_OK;
 }
 
-/* ---- Tapes -------------------------------------------------------------------------------------------------------------- */
+/* ---- Tapes ------------------------------------------------------------------------------------------------------- */
 
 static fv_value input_like(fv_tape *tape, const fv_net_node *node, int64_t batch) {
     int64_t dims[FV_RANK];
@@ -62,8 +62,10 @@ static fv_value loss_of(fv_tape *tape, fv_value output) {
     const fv_tape_value *value = fv_tape_value_of(tape, output);
     fv_shape shape = value->shape;
     if (shape.rank != 2 || shape.dim[1] < 2)
-        return fv_op_mean(tape, fv_op_mean_squared_error(tape, output, fv_op_input(tape, shape.dim, shape.rank, FV_F32)));
-    if (value->producer >= 0 && tape->operation[value->producer].op == FV_OP_softmax) output = fv_tape_input(tape, value->producer, 0);
+        return fv_op_mean(tape,
+                          fv_op_mean_squared_error(tape, output, fv_op_input(tape, shape.dim, shape.rank, FV_F32)));
+    if (value->producer >= 0 && tape->operation[value->producer].op == FV_OP_softmax)
+        output = fv_tape_input(tape, value->producer, 0);
     fv_value labels = fv_op_input(tape, shape.dim, 1, FV_I32);
     return fv_op_mean(tape, fv_op_softmax_cross_entropy(tape, output, labels, 0));
 }
@@ -72,15 +74,14 @@ static int record_training(fv_tape *tape, fv_net *net, const fv_value *outputs) 
     fv_context *context = net->object.context;
     fv_value loss = loss_of(tape, outputs[0]);
     for (int32_t o = 1; o < net->output_count; o++) loss = fv_op_add(tape, loss, loss_of(tape, outputs[o]));
-    fv_value penalty = fv_op_regularization(tape, net);
-    if (penalty.id) loss = fv_op_add(tape, loss, penalty);
+    if (fv_net_is_penalized(net)) loss = fv_op_add(tape, loss, fv_op_regularization(tape, net));
     if (!fv_ok(context) || !fv_tape_value_of(tape, loss)->needs_gradient) return context->status;
     fv_keep(tape, loss);
     if (fv_backward(tape, loss)) return context->status;
     return fv_op_update(tape, net, fv_sgd(.learning_rate = 0.01f, .momentum = 0.9f));
 }
 
-/* ---- Bytes --------------------------------------------------------------------------------------------------------------- */
+/* ---- Bytes ------------------------------------------------------------------------------------------------------- */
 
 /* Of the regions of stores that a tape refers to, each once. */
 static int64_t region_bytes(const fv_tape *tape, fv_net **family, int32_t count) {
@@ -156,14 +157,15 @@ static int bytes_of_step(measuring *m, int64_t batch, fv_mode mode, int64_t *byt
     fv_tape *tape = fv_tape_new(m->net->object.context);
     int status = tape ? record(tape, m->net, batch, mode, m->outputs) : FV_ERROR_MEMORY;
     if (!status && mode == FV_MODE_TRAIN) status = record_training(tape, m->net, m->outputs);
-    for (int32_t o = 0; !status && mode == FV_MODE_INFER && o < m->net->output_count; o++) status = fv_keep(tape, m->outputs[o]);
+    for (int32_t o = 0; !status && mode == FV_MODE_INFER && o < m->net->output_count; o++)
+        status = fv_keep(tape, m->outputs[o]);
     if (!status) status = fv_program_measure(tape, bytes);
     if (!status) *bytes += region_bytes(tape, m->family, m->count);
     fv_tape_free(tape);
     return status;
 }
 
-/* ---- All of it --------------------------------------------------------------------------------------------------------------- */
+/* ---- All of it --------------------------------------------------------------------------------------------------- */
 
 static bool has_free_size(const fv_net *net) {
     for (int32_t i = 0; i < net->input_count; i++)
@@ -195,8 +197,10 @@ static int measure_programs(fv_net *net, int64_t batch, fv_net_size *size, fv_la
 int fv_net_measure(fv_net *net, int batch_size, fv_net_size *size, fv_layer_size *layers) {
     fv_context *context = net->object.context;
     if (!fv_ok(context)) return context->status;
-    if (batch_size < 0) return fv_fail(context, FV_ERROR_ARGUMENT, "net %s: a batch of %d cannot be measured", net->name, batch_size);
-    if (!net->output_count) return fv_fail(context, FV_ERROR_ARGUMENT, "net %s has no output: fv_output names one", net->name);
+    if (batch_size < 0)
+        return fv_fail(context, FV_ERROR_ARGUMENT, "net %s: a batch of %d cannot be measured", net->name, batch_size);
+    if (!net->output_count)
+        return fv_fail(context, FV_ERROR_ARGUMENT, "net %s has no output: fv_output names one", net->name);
     size->layers = net->layer_count;
     for (int32_t l = 0; layers && l < net->layer_count; l++) layers[l] = layer_weights(&net->layer[l]);
     int status = count_weights(net, size);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Nets --------------------------------------------------------------------------------------------------------- */
+/* ---- Nets -------------------------------------------------------------------------------------------------------- */
 
 static void release_net(void *object) {
     fv_net *net = object;
@@ -43,10 +43,12 @@ static bool net_name_taken(fv_context *context, const char *name) {
 static int check_name(fv_context *context, const char *what, const char *name) {
     size_t length = strlen(name);
     if (length == 0) return fv_fail(context, FV_ERROR_ARGUMENT, "the name of a %s is empty", what);
-    if (length > 200) return fv_fail(context, FV_ERROR_ARGUMENT, "the name of a %s is longer than 200 bytes: '%.40s...'", what, name);
+    if (length > 200)
+        return fv_fail(context, FV_ERROR_ARGUMENT, "the name of a %s is longer than 200 bytes: '%.40s...'", what, name);
     for (const char *c = name; *c; c++)
         if (*c == '/' || (unsigned char)*c < 32 || *c == 127)
-            return fv_fail(context, FV_ERROR_ARGUMENT, "the name '%s' of a %s holds a slash or a control character", name, what);
+            return fv_fail(context, FV_ERROR_ARGUMENT, "the name '%s' of a %s holds a slash or a control character",
+                           name, what);
     if (!strcmp(name, ".") || !strcmp(name, ".."))
         return fv_fail(context, FV_ERROR_ARGUMENT, "'%s' is not a name for a %s", name, what);
     return FV_OK;
@@ -90,7 +92,8 @@ void fv_net_free(fv_net *net) {
     for (fv_net *other = next_net(context, NULL); other; other = next_net(context, other))
         for (int32_t i = 0; i < other->layer_count; i++)
             if (other->layer[i].inner == net) {
-                fv_fail(context, FV_ERROR_ARGUMENT, "net %s is a part of net %s, which must be freed first", net->name, other->name);
+                fv_fail(context, FV_ERROR_ARGUMENT, "net %s is a part of net %s, which must be freed first", net->name,
+                        other->name);
                 return;
             }
     fv_object_free(net);
@@ -98,7 +101,7 @@ void fv_net_free(fv_net *net) {
 
 const char *fv_net_name(const fv_net *net) { return net ? net->name : ""; }
 
-/* ---- Families: a net and the nets within it ------------------------------------------------------------------------- */
+/* ---- Families: a net and the nets within it ---------------------------------------------------------------------- */
 
 static int32_t add_family(fv_net *net, fv_net **out, int32_t count, int32_t capacity) {
     for (int32_t i = 0; i < count && i < capacity; i++)
@@ -110,7 +113,9 @@ static int32_t add_family(fv_net *net, fv_net **out, int32_t count, int32_t capa
     return count;
 }
 
-int32_t fv_net_family(fv_net *net, fv_net **out, int32_t capacity) { return net ? add_family(net, out, 0, capacity) : 0; }
+int32_t fv_net_family(fv_net *net, fv_net **out, int32_t capacity) {
+    return net ? add_family(net, out, 0, capacity) : 0;
+}
 
 fv_net **fv_net_family_list(fv_net *net, int32_t *count) {
     int32_t bound = fv_net_family(net, NULL, 0); /* counts a net that occurs twice twice */
@@ -138,7 +143,7 @@ bool fv_net_is_chain(const fv_net *net) {
     return true;
 }
 
-/* ---- Names of layers -------------------------------------------------------------------------------------------------- */
+/* ---- Names of layers --------------------------------------------------------------------------------------------- */
 
 static int32_t find_layer(const fv_net *net, const char *name) {
     for (int32_t i = 0; i < net->layer_count; i++)
@@ -181,7 +186,8 @@ static int fail_name(const fv_net *net, const char *name) {
     char list[512] = "";
     size_t used = 0;
     for (int i = 0; i < found && used < sizeof list; i++)
-        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "; near are ", net->layer[near[i]].name);
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "; near are ",
+                                 net->layer[near[i]].name);
     return fv_fail(net->object.context, FV_ERROR_ARGUMENT, "net %s has no layer '%s'%s", net->name, name, list);
 }
 
@@ -205,7 +211,8 @@ fv_layer *fv_net_find(fv_net *net, const char *path, fv_net **owner) {
     }
     for (int32_t i = 0; i < net->layer_count; i++) {
         const fv_layer *layer = &net->layer[i];
-        if (layer->inner && strlen(layer->name) == (size_t)(slash - path) && !strncmp(layer->name, path, (size_t)(slash - path)))
+        if (layer->inner && strlen(layer->name) == (size_t)(slash - path) &&
+            !strncmp(layer->name, path, (size_t)(slash - path)))
             return fv_net_find(layer->inner, slash + 1, owner);
     }
     fv_fail(net->object.context, FV_ERROR_ARGUMENT, "net %s holds no net '%.*s'", net->name, (int)(slash - path), path);
@@ -240,20 +247,22 @@ int fv_layer_fail(const fv_net *net, const fv_layer *layer, fv_status status, co
                    fv_layer_types[layer->kind].stem, sentence);
 }
 
-/* ---- Layers and nodes --------------------------------------------------------------------------------------------------- */
+/* ---- Layers and nodes -------------------------------------------------------------------------------------------- */
 
 static int reserve(fv_net *net, int32_t nodes) {
     fv_context *context = net->object.context;
     if (net->layer_count == net->layer_capacity) {
         int32_t capacity = net->layer_capacity ? 2 * net->layer_capacity : 16;
-        fv_layer *grown = fv_grow(context, net->layer, (size_t)net->layer_count, (size_t)capacity, sizeof(fv_layer), "layers");
+        fv_layer *grown =
+            fv_grow(context, net->layer, (size_t)net->layer_count, (size_t)capacity, sizeof(fv_layer), "layers");
         if (!grown) return FV_ERROR_MEMORY;
         net->layer = grown;
         net->layer_capacity = capacity;
     }
     if (net->node_count + nodes > net->node_capacity) {
         int32_t capacity = 2 * net->node_capacity + nodes + 16;
-        fv_net_node *grown = fv_grow(context, net->node, (size_t)net->node_count, (size_t)capacity, sizeof(fv_net_node), "nodes");
+        fv_net_node *grown =
+            fv_grow(context, net->node, (size_t)net->node_count, (size_t)capacity, sizeof(fv_net_node), "nodes");
         if (!grown) return FV_ERROR_MEMORY;
         net->node = grown;
         net->node_capacity = capacity;
@@ -262,7 +271,8 @@ static int reserve(fv_net *net, int32_t nodes) {
 }
 
 static int append(fv_net *net, int32_t **list, int32_t *count, int32_t item) {
-    int32_t *grown = fv_grow(net->object.context, *list, (size_t)*count, (size_t)*count + 1, sizeof(int32_t), "a list of nodes");
+    int32_t *grown =
+        fv_grow(net->object.context, *list, (size_t)*count, (size_t)*count + 1, sizeof(int32_t), "a list of nodes");
     if (!grown) return FV_ERROR_MEMORY;
     *list = grown;
     grown[(*count)++] = item;
@@ -273,8 +283,8 @@ static int check_inputs(fv_net *net, const fv_layer *layer, const fv_node *input
     const fv_layer_type *type = &fv_layer_types[layer->kind];
     int32_t least = layer->inner ? layer->inner->input_count : type->least, most = layer->inner ? least : type->most;
     if (count < least || (most >= 0 && count > most))
-        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "takes %s%d input%s, but was given %d", most == least ? "" : "at least ",
-                             (int)least, least == 1 ? "" : "s", (int)count);
+        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "takes %s%d input%s, but was given %d",
+                             most == least ? "" : "at least ", (int)least, least == 1 ? "" : "s", (int)count);
     for (int32_t i = 0; i < count; i++)
         if (inputs[i].id < 1 || inputs[i].id > net->node_count)
             return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "its input is not a node of this net");
@@ -289,9 +299,9 @@ static int check_inner_inputs(fv_net *net, const fv_layer *layer, const fv_net_n
             fits = !wanted->shape.dim[d] || wanted->shape.dim[d] == given->shape.dim[d];
         char a[128], b[128];
         if (!fits)
-            return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "net %s takes %s %s, but was given %s %s", layer->inner->name,
-                                 fv_type_name(wanted->type), fv_net_shape_text(&wanted->shape, a), fv_type_name(given->type),
-                                 fv_net_shape_text(&given->shape, b));
+            return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "net %s takes %s %s, but was given %s %s",
+                                 layer->inner->name, fv_type_name(wanted->type), fv_net_shape_text(&wanted->shape, a),
+                                 fv_type_name(given->type), fv_net_shape_text(&given->shape, b));
     }
     return FV_OK;
 }
@@ -327,7 +337,8 @@ static int build(fv_net *net, fv_layer *layer, const fv_node *inputs, int32_t co
     status = type->build(net, layer, shapes, count);
     fv_free(shapes);
     if (!status && layer->weight_count && net->store && !net->measuring)
-        status = fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "the net is in use already: layers with weights come before it is recorded");
+        status = fv_layer_fail(net, layer, FV_ERROR_ARGUMENT,
+                               "the net is in use already: layers with weights come before it is recorded");
     return status;
 }
 
@@ -356,8 +367,8 @@ static fv_node add_layer(fv_net *net, fv_layer *layer, const fv_node *inputs, in
     return (fv_node){ net->node_count - outputs + 1 };
 }
 
-fv_node fv_net_add(fv_net *net, fv_layer_kind kind, const fv_layer_options *options, const fv_node *inputs, int32_t count,
-                   const char *name) {
+fv_node fv_net_add(fv_net *net, fv_layer_kind kind, const fv_layer_options *options, const fv_node *inputs,
+                   int32_t count, const char *name) {
     if (!net || !fv_ok(net->object.context) || kind <= FV_LAYER_NONE || kind >= FV_LAYER_NET) return (fv_node){0};
     fv_layer layer = { .kind = kind };
     if (options) layer.options = *options;
@@ -382,7 +393,8 @@ static bool valid_node(const fv_net *net, fv_node node) { return node.id > 0 && 
 fv_node fv_again(fv_net *net, fv_node layer_output, fv_node input) {
     if (!net || !fv_ok(net->object.context)) return (fv_node){0};
     if (!valid_node(net, layer_output)) {
-        fv_fail(net->object.context, FV_ERROR_ARGUMENT, "net %s: the node whose layer is to be applied again is not a node of this net", net->name);
+        fv_fail(net->object.context, FV_ERROR_ARGUMENT,
+                "net %s: the node whose layer is to be applied again is not a node of this net", net->name);
         return (fv_node){0};
     }
     return fv_net_apply(net, net->node[layer_output.id - 1].layer, &input, 1);
@@ -392,11 +404,13 @@ fv_node fv_call(fv_net *net, fv_net *inner, fv_nodes inputs) {
     if (!net || !inner || !fv_ok(net->object.context)) return (fv_node){0};
     fv_context *context = net->object.context;
     if (inner->object.context != context)
-        fv_fail(context, FV_ERROR_ARGUMENT, "net %s cannot call net %s: it belongs to another context", net->name, inner->name);
+        fv_fail(context, FV_ERROR_ARGUMENT, "net %s cannot call net %s: it belongs to another context", net->name,
+                inner->name);
     else if (contains_net(inner, net))
         fv_fail(context, FV_ERROR_ARGUMENT, "net %s cannot call net %s, which contains it", net->name, inner->name);
     else if (!inner->output_count)
-        fv_fail(context, FV_ERROR_ARGUMENT, "net %s cannot call net %s, which has no output yet", net->name, inner->name);
+        fv_fail(context, FV_ERROR_ARGUMENT, "net %s cannot call net %s, which has no output yet", net->name,
+                inner->name);
     if (!fv_ok(context)) return (fv_node){0};
     for (int32_t i = 0; i < net->layer_count; i++)
         if (net->layer[i].inner == inner) return fv_net_apply(net, i, inputs.node, inputs.count);
@@ -408,11 +422,12 @@ int fv_output(fv_net *net, fv_node node) {
     if (!net) return FV_ERROR_ARGUMENT;
     if (!fv_ok(net->object.context)) return net->object.context->status;
     if (!valid_node(net, node))
-        return fv_fail(net->object.context, FV_ERROR_ARGUMENT, "net %s: the output is not a node of this net", net->name);
+        return fv_fail(net->object.context, FV_ERROR_ARGUMENT, "net %s: the output is not a node of this net",
+                       net->name);
     return append(net, &net->output, &net->output_count, node.id - 1);
 }
 
-/* ---- Questions ------------------------------------------------------------------------------------------------------------ */
+/* ---- Questions --------------------------------------------------------------------------------------------------- */
 
 int fv_node_shape(const fv_net *net, fv_node node, int64_t dims[FV_RANK]) {
     if (!net) return FV_ERROR_ARGUMENT;

@@ -43,7 +43,12 @@ enum {
 };
 
 /* How a weight looks in Keras: the permutation from ours. */
-typedef enum fv_weight_role { FV_WEIGHT_VECTOR, FV_WEIGHT_CONV_KERNEL /* OHWI <-> HWIO */, FV_WEIGHT_DEPTHWISE_KERNEL /* O=c*m HW1 <-> HWIM */, FV_WEIGHT_DENSE_KERNEL /* OI <-> IO */ } fv_weight_role;
+typedef enum fv_weight_role {
+    FV_WEIGHT_VECTOR,
+    FV_WEIGHT_CONV_KERNEL /* OHWI <-> HWIO */,
+    FV_WEIGHT_DEPTHWISE_KERNEL /* O=c*m HW1 <-> HWIM */,
+    FV_WEIGHT_DENSE_KERNEL /* OI <-> IO */
+} fv_weight_role;
 
 typedef struct fv_weight {
     const char *name;        /* "kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance" */
@@ -94,7 +99,7 @@ struct fv_net {
     bool measuring;                    /* fv_net_store makes a store without values: only sizes are wanted */
     bool owned;                        /* part of the net that calls it and freed with it: nets read from files */
     fv_store *store;                   /* on the context's device; made at first use */
-    struct fv_training *training;      /* history, optimiser's settings, where fv_fit ended (train/train.h); may be NULL */
+    struct fv_training *training; /* history, optimiser's settings, where fv_fit ended (train/train.h); may be NULL */
     void (*training_free)(struct fv_training *); /* set by who made it */
 };
 
@@ -119,23 +124,26 @@ typedef struct fv_layer_type {
 } fv_layer_type;
 extern const fv_layer_type fv_layer_types[FV_LAYER_KIND_COUNT];
 
-/* ---- net.c -------------------------------------------------------------------------------------------------------- */
+/* ---- net.c ------------------------------------------------------------------------------------------------------- */
 /* Adds a layer applied to inputs: names it, checks its options and builds weights, infers shapes by recording on a scratch
  * tape with batch 1. Every fv_*_with function and every reader of files ends here. */
-fv_node fv_net_add(fv_net *, fv_layer_kind, const fv_layer_options *, const fv_node *inputs, int32_t count, const char *name);
+fv_node fv_net_add(fv_net *, fv_layer_kind, const fv_layer_options *, const fv_node *inputs, int32_t count,
+                   const char *name);
 /* Applies a layer of this net once more, to several inputs. */
 fv_node fv_net_apply(fv_net *, int32_t layer, const fv_node *inputs, int32_t count);
 fv_net *fv_net_make(fv_context *, const char *name, bool owned);
 fv_layer *fv_net_layer(fv_net *, const char *name); /* NULL and an error that lists near names */
 /* The same for a path "inner/conv2d": owner is the net that holds the layer and its weights. */
 fv_layer *fv_net_find(fv_net *, const char *path, fv_net **owner);
-int32_t fv_net_family(fv_net *, fv_net **out, int32_t capacity); /* every net below this one, itself first, each once: how many */
-fv_net **fv_net_family_list(fv_net *, int32_t *count);           /* the same in memory of its own: fv_free; NULL: error */
+int32_t fv_net_family(fv_net *, fv_net **out,
+                      int32_t capacity);               /* every net below this one, itself first, each once: how many */
+fv_net **fv_net_family_list(fv_net *, int32_t *count); /* the same in memory of its own: fv_free; NULL: error */
 bool fv_net_is_chain(const fv_net *);                            /* what Keras calls Sequential */
 /* "lenet5: layer c3 (conv2d): ..." */
-int fv_layer_fail(const fv_net *, const fv_layer *, fv_status, const char *format, ...) __attribute__((format(printf, 4, 5)));
+int fv_layer_fail(const fv_net *, const fv_layer *, fv_status, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 
-/* ---- layers.c ------------------------------------------------------------------------------------------------------ */
+/* ---- layers.c ---------------------------------------------------------------------------------------------------- */
 const char *fv_layer_class_name(const fv_layer *);  /* Keras's: depends on the options ("DepthwiseConv2D") */
 /* Adds a weight; its offset and its fans (Keras's formula, from its shape and role) follow. */
 fv_weight *fv_layer_add_weight(fv_net *, fv_layer *, const char *name, fv_weight_role, int rank, const int64_t *dims,
@@ -158,15 +166,16 @@ fv_value fv_record_max_pool2d(fv_recording *, fv_layer *, const fv_value *, int3
 fv_value fv_record_avg_pool2d(fv_recording *, fv_layer *, const fv_value *, int32_t);
 fv_value fv_record_zero_padding(fv_recording *, fv_layer *, const fv_value *, int32_t);
 
-/* ---- record.c ------------------------------------------------------------------------------------------------------ */
+/* ---- record.c ---------------------------------------------------------------------------------------------------- */
 /* Records the net's nodes; node_value[node_count] receives the value of each. */
 int fv_record_nodes(fv_recording *, const fv_value *inputs, int32_t count, fv_value *node_value);
 int fv_infer_node(fv_net *, const fv_layer *, fv_net_node *first, int32_t outputs); /* fills shape, trial and type */
 fv_value fv_record_weight(fv_recording *, fv_layer *, int32_t weight);
 fv_value fv_net_weight(fv_tape *, fv_net *, fv_layer *, int32_t weight); /* as a state of the net's store */
+bool fv_net_is_penalized(const fv_net *);                                 /* does a trained weight have a penalty? */
 const char *fv_net_shape_text(const fv_shape *, char buffer[128]);        /* "(None, 28, 28, 1)" */
 
-/* ---- weights.c ----------------------------------------------------------------------------------------------------- */
+/* ---- weights.c --------------------------------------------------------------------------------------------------- */
 /* The store on the context's device, made and filled from the host copy when needed. Filled, it holds the truth. */
 fv_store *fv_net_store(fv_net *);
 int fv_net_to_host(fv_net *);          /* host copy current: drawn, or read from the device */
@@ -176,15 +185,16 @@ void fv_net_device_changed(fv_net *);  /* a program ran that writes weights */
 int fv_net_refresh_segments(fv_net *); /* after freezing */
 int fv_net_weight_keras_shape(const fv_weight *, fv_shape *out);
 void fv_weight_permute(const fv_weight *, bool to_keras, const float *in, float *out);
-void fv_initializer_fill(const fv_initializer *, int64_t fan_in, int64_t fan_out, fv_random *, float *out, int64_t count);
+void fv_initializer_fill(const fv_initializer *, int64_t fan_in, int64_t fan_out, fv_random *, float *out,
+                         int64_t count);
 const char *fv_initializer_check(const fv_initializer *); /* NULL, or what is wrong with it */
 
-/* ---- measure.c ----------------------------------------------------------------------------------------------------- */
+/* ---- measure.c --------------------------------------------------------------------------------------------------- */
 typedef struct fv_layer_size { int64_t parameters, trainable, macs; } fv_layer_size;
 /* fv_measure, and the same a layer: [layer_count], may be NULL. */
 int fv_net_measure(fv_net *, int batch_size, fv_net_size *, fv_layer_size *);
 
-/* ---- config*.c ----------------------------------------------------------------------------------------------------- */
+/* ---- config*.c --------------------------------------------------------------------------------------------------- */
 json_t *fv_net_to_config(fv_net *);                        /* model_config of Keras's legacy HDF5 */
 fv_net *fv_net_from_config(fv_context *, const json_t *);  /* Sequential, Functional, Model; old and new forms */
 /* What Keras's form cannot say (streams, padding per side, ...), for the group /fovea, and a net made from both. */

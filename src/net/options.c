@@ -23,7 +23,8 @@
 
 fv_node fv_input_with(fv_net *net, const fv_input_options *given) {
     fv_layer_options all = {0};
-    if (!net || fv_options_read(net->object.context, __func__, &all.input, sizeof all.input, given)) return (fv_node){0};
+    if (!net || fv_options_read(net->object.context, __func__, &all.input, sizeof all.input, given))
+        return (fv_node){ 0 };
     const char *name = all.input.name;
     all.input.name = NULL;
     return fv_net_add(net, FV_LAYER_INPUT, &all, NULL, 0, name);
@@ -33,15 +34,25 @@ fv_node fv_conv2d_with(fv_net *net, const fv_conv2d_options *given) { ADD_ONE(FV
 fv_node fv_dense_with(fv_net *net, const fv_dense_options *given) { ADD_ONE(FV_LAYER_DENSE, dense); }
 fv_node fv_max_pool2d_with(fv_net *net, const fv_pool2d_options *given) { ADD_ONE(FV_LAYER_MAX_POOL2D, pool); }
 fv_node fv_avg_pool2d_with(fv_net *net, const fv_pool2d_options *given) { ADD_ONE(FV_LAYER_AVG_POOL2D, pool); }
-fv_node fv_global_avg_pool_with(fv_net *net, const fv_global_pool_options *given) { ADD_ONE(FV_LAYER_GLOBAL_AVG_POOL, global_pool); }
-fv_node fv_global_max_pool_with(fv_net *net, const fv_global_pool_options *given) { ADD_ONE(FV_LAYER_GLOBAL_MAX_POOL, global_pool); }
-fv_node fv_batch_norm_with(fv_net *net, const fv_batch_norm_options *given) { ADD_ONE(FV_LAYER_BATCH_NORM, batch_norm); }
+fv_node fv_global_avg_pool_with(fv_net *net, const fv_global_pool_options *given) {
+    ADD_ONE(FV_LAYER_GLOBAL_AVG_POOL, global_pool);
+}
+fv_node fv_global_max_pool_with(fv_net *net, const fv_global_pool_options *given) {
+    ADD_ONE(FV_LAYER_GLOBAL_MAX_POOL, global_pool);
+}
+fv_node fv_batch_norm_with(fv_net *net, const fv_batch_norm_options *given) {
+    ADD_ONE(FV_LAYER_BATCH_NORM, batch_norm);
+}
 fv_node fv_lrn_with(fv_net *net, const fv_lrn_options *given) { ADD_ONE(FV_LAYER_LRN, lrn); }
 fv_node fv_dropout_with(fv_net *net, const fv_dropout_options *given) { ADD_ONE(FV_LAYER_DROPOUT, dropout); }
-fv_node fv_activation_with(fv_net *net, const fv_activation_options *given) { ADD_ONE(FV_LAYER_ACTIVATION, activation); }
+fv_node fv_activation_with(fv_net *net, const fv_activation_options *given) {
+    ADD_ONE(FV_LAYER_ACTIVATION, activation);
+}
 fv_node fv_flatten_with(fv_net *net, const fv_flatten_options *given) { ADD_ONE(FV_LAYER_FLATTEN, flatten); }
 fv_node fv_reshape_with(fv_net *net, const fv_reshape_options *given) { ADD_ONE(FV_LAYER_RESHAPE, reshape); }
-fv_node fv_zero_padding_with(fv_net *net, const fv_zero_padding_options *given) { ADD_ONE(FV_LAYER_ZERO_PADDING, zero_padding); }
+fv_node fv_zero_padding_with(fv_net *net, const fv_zero_padding_options *given) {
+    ADD_ONE(FV_LAYER_ZERO_PADDING, zero_padding);
+}
 fv_node fv_concat_with(fv_net *net, const fv_concat_options *given) { ADD_MANY(FV_LAYER_CONCAT, concat); }
 fv_node fv_add_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_ADD, merge); }
 fv_node fv_subtract_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_SUBTRACT, merge); }

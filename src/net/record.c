@@ -5,12 +5,13 @@
 
 static const int64_t free_size[FV_TRIALS] = { 256, 384 }; /* survive seven halvings, and differ after them */
 
-/* ---- Errors and texts ----------------------------------------------------------------------------------------------- */
+/* ---- Errors and texts -------------------------------------------------------------------------------------------- */
 
 const char *fv_net_shape_text(const fv_shape *shape, char buffer[128]) {
     size_t used = (size_t)snprintf(buffer, 128, "(");
     for (int i = 0; i < shape->rank && used < 128; i++)
-        used += (size_t)snprintf(buffer + used, 128 - used, shape->dim[i] ? "%s%lld" : "%sNone", i ? ", " : "", (long long)shape->dim[i]);
+        used += (size_t)snprintf(buffer + used, 128 - used, shape->dim[i] ? "%s%lld" : "%sNone", i ? ", " : "",
+                                 (long long)shape->dim[i]);
     if (used < 128) snprintf(buffer + used, 128 - used, shape->rank == 1 ? ",)" : ")");
     return buffer;
 }
@@ -22,19 +23,20 @@ static void name_error(fv_context *context, const fv_net *root, const char *labe
     if (!space || strncmp(space + 1, label, length) || strncmp(space + 1 + length, ": ", 2)) return;
     char sentence[sizeof context->error];
     memcpy(sentence, space + 1 + length + 2, strlen(space + 1 + length + 2) + 1);
-    int written = snprintf(context->error, sizeof context->error, "%s: layer %s (%s): ", root->name, label, fv_layer_types[layer->kind].stem);
+    int written = snprintf(context->error, sizeof context->error, "%s: layer %s (%s): ", root->name, label,
+                           fv_layer_types[layer->kind].stem);
     size_t used = (size_t)written < sizeof context->error ? (size_t)written : sizeof context->error - 1;
     strncat(context->error, sentence, sizeof context->error - 1 - used);
 }
 
-/* ---- Weights as values ------------------------------------------------------------------------------------------------ */
+/* ---- Weights as values ------------------------------------------------------------------------------------------- */
 
 fv_value fv_net_weight(fv_tape *tape, fv_net *net, fv_layer *layer, int32_t index) {
     fv_store *store = fv_net_store(net);
     if (!store) return (fv_value){0};
     const fv_weight *weight = &layer->weight[index];
-    return fv_tape_state(tape, store, weight->statistic ? FV_STATISTICS : FV_PARAMETERS, weight->offset, FV_F32, &weight->shape,
-                         !weight->statistic && !layer->frozen);
+    return fv_tape_state(tape, store, weight->statistic ? FV_STATISTICS : FV_PARAMETERS, weight->offset, FV_F32,
+                         &weight->shape, !weight->statistic && !layer->frozen);
 }
 
 fv_value fv_record_weight(fv_recording *r, fv_layer *layer, int32_t index) {
@@ -49,16 +51,17 @@ fv_value fv_weight_value(fv_tape *tape, fv_net *net, const char *path, int index
     fv_layer *layer = fv_net_find(net, path, &owner);
     if (!layer) return (fv_value){0};
     if (index < 0 || index >= layer->weight_count) {
-        fv_layer_fail(owner, layer, FV_ERROR_ARGUMENT, "has %d weights: there is no weight %d", (int)layer->weight_count, index);
+        fv_layer_fail(owner, layer, FV_ERROR_ARGUMENT, "has %d weights: there is no weight %d",
+                      (int)layer->weight_count, index);
         return (fv_value){0};
     }
     return fv_net_weight(tape, owner, layer, index);
 }
 
-/* ---- Nodes ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Nodes ------------------------------------------------------------------------------------------------------- */
 
-static int record_inner(fv_recording *outer, const fv_layer *layer, const char *label, const fv_value *inputs, int32_t count,
-                        fv_value *outputs) {
+static int record_inner(fv_recording *outer, const fv_layer *layer, const char *label, const fv_value *inputs,
+                        int32_t count, fv_value *outputs) {
     fv_net *net = layer->inner;
     fv_context *context = net->object.context;
     char prefix[512];
@@ -95,20 +98,17 @@ static int record_layer(fv_recording *r, fv_layer *layer, const fv_value *inputs
 
 int fv_record_nodes(fv_recording *r, const fv_value *inputs, int32_t count, fv_value *node_value) {
     fv_net *net = r->net;
-    int32_t widest = 1, next_input = 0, status = FV_OK, label = r->tape->current_label;
+    int32_t widest = 1, status = FV_OK, label = r->tape->current_label;
     for (int32_t i = 0; i < net->node_count; i++)
         if (net->node[i].input_count > widest) widest = net->node[i].input_count;
     fv_value *given = fv_alloc(net->object.context, (size_t)widest, sizeof(fv_value), "inputs of a node");
     if (!given) return FV_ERROR_MEMORY;
+    for (int32_t i = 0; i < net->input_count && i < count; i++) node_value[net->input[i]] = inputs[i];
     for (int32_t i = 0; i < net->node_count && !status; i++) {
         const fv_net_node *node = &net->node[i];
         fv_layer *layer = &net->layer[node->layer];
-        if (node->output > 0) continue; /* written with the first of its side-by-side nodes */
-        if (layer->kind == FV_LAYER_INPUT) {
-            node_value[i] = next_input < count ? inputs[next_input] : (fv_value){0};
-            next_input++;
-            continue;
-        }
+        if (layer->kind == FV_LAYER_INPUT || node->output > 0)
+            continue; /* side-by-side nodes are written with their first */
         for (int32_t k = 0; k < node->input_count; k++) given[k] = node_value[node->input[k]];
         status = record_layer(r, layer, given, node->input_count, node_value + i);
     }
@@ -117,7 +117,7 @@ int fv_record_nodes(fv_recording *r, const fv_value *inputs, int32_t count, fv_v
     return status;
 }
 
-/* ---- Shapes of new nodes ------------------------------------------------------------------------------------------------- */
+/* ---- Shapes of new nodes ----------------------------------------------------------------------------------------- */
 
 static bool has_free_size(const fv_shape *shape) {
     for (int32_t d = 1; d < shape->rank; d++)
@@ -188,19 +188,21 @@ int fv_infer_node(fv_net *net, const fv_layer *layer, fv_net_node *node, int32_t
     return FV_OK;
 }
 
-/* ---- Public recording ------------------------------------------------------------------------------------------------------ */
+/* ---- Public recording -------------------------------------------------------------------------------------------- */
 
 static int check_values(fv_tape *tape, fv_net *net, fv_values inputs) {
     fv_context *context = net->object.context;
     if (tape->object.context != context)
         return fv_fail(context, FV_ERROR_ARGUMENT, "net %s cannot be recorded on a tape of another context", net->name);
-    if (!net->output_count) return fv_fail(context, FV_ERROR_ARGUMENT, "net %s has no output: fv_output names one", net->name);
+    if (!net->output_count)
+        return fv_fail(context, FV_ERROR_ARGUMENT, "net %s has no output: fv_output names one", net->name);
     if (inputs.count != net->input_count)
-        return fv_fail(context, FV_ERROR_ARGUMENT, "net %s takes %d input%s, but was given %d", net->name, (int)net->input_count,
-                       net->input_count == 1 ? "" : "s", (int)inputs.count);
+        return fv_fail(context, FV_ERROR_ARGUMENT, "net %s takes %d input%s, but was given %d", net->name,
+                       (int)net->input_count, net->input_count == 1 ? "" : "s", (int)inputs.count);
     for (int32_t i = 0; i < inputs.count; i++) {
         if (!fv_value_valid(tape, inputs.value[i]))
-            return fv_fail(context, FV_ERROR_ARGUMENT, "net %s: input %d is not a value of the tape", net->name, (int)i);
+            return fv_fail(context, FV_ERROR_ARGUMENT, "net %s: input %d is not a value of the tape", net->name,
+                           (int)i);
         const fv_tape_value *given = fv_tape_value_of(tape, inputs.value[i]);
         const fv_net_node *node = &net->node[net->input[i]];
         bool fits = given->type == node->type && given->shape.rank == node->shape.rank;
@@ -209,8 +211,9 @@ static int check_values(fv_tape *tape, fv_net *net, fv_values inputs) {
         char wanted[128], shape[96];
         if (!fits)
             return fv_fail(context, FV_ERROR_SHAPE, "net %s: input %s takes %s %s, but was given %s %s", net->name,
-                           net->layer[node->layer].name, fv_type_name(node->type), fv_net_shape_text(&node->shape, wanted),
-                           fv_type_name(given->type), fv_shape_text(&given->shape, shape));
+                           net->layer[node->layer].name, fv_type_name(node->type),
+                           fv_net_shape_text(&node->shape, wanted), fv_type_name(given->type),
+                           fv_shape_text(&given->shape, shape));
     }
     return FV_OK;
 }
@@ -235,7 +238,7 @@ fv_value fv_record(fv_tape *tape, fv_net *net, fv_values inputs, fv_mode mode) {
     return fv_record_all(tape, net, inputs, mode, &output, 1) < 0 ? (fv_value){0} : output;
 }
 
-/* ---- Penalties on weights ----------------------------------------------------------------------------------------------------- */
+/* ---- Penalties on weights ---------------------------------------------------------------------------------------- */
 
 static fv_value add_penalty(fv_tape *tape, fv_value sum, fv_op norm, float factor, fv_value weight) {
     if (factor == 0.0f) return sum;
@@ -246,21 +249,35 @@ static fv_value add_penalty(fv_tape *tape, fv_value sum, fv_op norm, float facto
     return sum.id ? fv_op_add(tape, sum, term) : term;
 }
 
+/* Frozen weights cost nothing, as in Keras. */
+static bool is_penalized(const fv_layer *layer, int32_t index) {
+    return !layer->frozen && (layer->weight[index].l1 != 0.0f || layer->weight[index].l2 != 0.0f);
+}
+
+bool fv_net_is_penalized(const fv_net *net) {
+    for (int32_t l = 0; l < net->layer_count; l++) {
+        if (net->layer[l].inner && fv_net_is_penalized(net->layer[l].inner)) return true;
+        for (int32_t w = 0; w < net->layer[l].weight_count; w++)
+            if (is_penalized(&net->layer[l], w)) return true;
+    }
+    return false;
+}
+
 fv_value fv_op_regularization(fv_tape *tape, fv_net *net) {
+    if (!tape || !net || !fv_ok(net->object.context)) return (fv_value){0};
+    if (!fv_net_is_penalized(net)) return fv_op_scalar(tape, 0.0f);
     fv_value sum = {0};
-    if (!tape || !net || !fv_ok(net->object.context)) return sum;
     int32_t count, label = tape->current_label;
     fv_net **family = fv_net_family_list(net, &count);
     for (int32_t n = 0; n < count; n++)
         for (int32_t l = 0; l < family[n]->layer_count; l++) {
             fv_layer *layer = &family[n]->layer[l];
-            for (int32_t w = 0; w < layer->weight_count && !layer->frozen; w++) { /* frozen weights cost nothing, as in Keras */
-                const fv_weight *weight = &layer->weight[w];
-                if (weight->l1 == 0.0f && weight->l2 == 0.0f) continue;
+            for (int32_t w = 0; w < layer->weight_count; w++) {
+                if (!is_penalized(layer, w)) continue;
                 fv_tape_label(tape, layer->name);
                 fv_value value = fv_net_weight(tape, family[n], layer, w);
-                sum = add_penalty(tape, sum, FV_OP_sum_abs, weight->l1, value);
-                sum = add_penalty(tape, sum, FV_OP_sum_squares, weight->l2, value);
+                sum = add_penalty(tape, sum, FV_OP_sum_abs, layer->weight[w].l1, value);
+                sum = add_penalty(tape, sum, FV_OP_sum_squares, layer->weight[w].l2, value);
             }
         }
     tape->current_label = label;

@@ -3,7 +3,8 @@
 #include <string.h>
 
 enum { LAYER, SHAPE, PARAMETERS, MACS, CONNECTED, COLUMNS };
-static const char *const titles[COLUMNS] = { "Layer (type)", "Output shape", "Param #", "Multiply-adds", "Connected to" };
+static const char *const titles[COLUMNS] = { "Layer (type)", "Output shape", "Param #", "Multiply-adds",
+                                             "Connected to" };
 
 typedef struct table {
     fv_net *net;
@@ -35,7 +36,7 @@ static const char *bytes_text(int64_t bytes, char buffer[32]) {
     return buffer;
 }
 
-/* ---- Rows ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Rows -------------------------------------------------------------------------------------------------------- */
 
 static const fv_net_node *first_node(const fv_net *net, int32_t layer) {
     for (int32_t n = 0; n < net->node_count; n++)
@@ -115,15 +116,19 @@ static void write_table(const table *t) {
     write_rule(t, '=');
 }
 
-/* ---- Totals ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Totals ------------------------------------------------------------------------------------------------------ */
 
 static void write_totals(const table *t, const fv_net_size *size, int batch) {
     char number[32], bytes[32];
-    const struct { const char *name; int64_t count; } rows[] = {
-        { "Total params", size->parameters }, { "Trainable params", size->trainable }, { "Non-trainable params", size->non_trainable },
+    const struct { const char *name; int64_t count;
+    } rows[] = {
+        { "Total params", size->parameters },
+        { "Trainable params", size->trainable },
+        { "Non-trainable params", size->non_trainable },
     };
     for (int i = 0; i < 3; i++)
-        fprintf(t->file, "%s: %s (%s)\n", rows[i].name, grouped(rows[i].count, number), bytes_text(4 * rows[i].count, bytes));
+        fprintf(t->file, "%s: %s (%s)\n", rows[i].name, grouped(rows[i].count, number),
+                bytes_text(4 * rows[i].count, bytes));
     if (t->open) return;
     fprintf(t->file, "Multiply-adds: %s for one image\n", grouped(size->macs, number));
     fprintf(t->file, "Memory of a training step: %s bytes (%s), batch of %d, SGD with momentum\n",
@@ -143,11 +148,13 @@ int fv_summary(fv_net *net, FILE *file, int batch_size) {
     if (!status) {
         table t = { .net = net, .file = file, .sizes = sizes, .chain = fv_net_is_chain(net) };
         for (int32_t i = 0; i < net->input_count; i++)
-            for (int32_t d = 1; d < net->node[net->input[i]].shape.rank; d++) t.open |= !net->node[net->input[i]].shape.dim[d];
+            for (int32_t d = 1; d < net->node[net->input[i]].shape.rank; d++)
+                t.open |= !net->node[net->input[i]].shape.dim[d];
         measure_columns(&t);
         write_table(&t);
         write_totals(&t, &size, batch_size ? batch_size : 1);
-        if (ferror(file)) status = fv_fail(context, FV_ERROR_FILE, "the summary of net %s cannot be written", net->name);
+        if (ferror(file))
+            status = fv_fail(context, FV_ERROR_FILE, "the summary of net %s cannot be written", net->name);
     }
     fv_free(sizes);
     return status;

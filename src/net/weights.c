@@ -4,9 +4,11 @@
 #include <string.h>
 
 /* Apart from the streams of shuffles and splits, which count from zero. */
-static uint64_t weight_stream(const fv_layer *layer, int32_t index) { return (uint64_t)1 << 48 | (uint64_t)layer->stream << 8 | (uint64_t)index; }
+static uint64_t weight_stream(const fv_layer *layer, int32_t index) {
+    return (uint64_t)1 << 48 | (uint64_t)layer->stream << 8 | (uint64_t)index;
+}
 
-/* ---- Host copy -------------------------------------------------------------------------------------------------------- */
+/* ---- Host copy --------------------------------------------------------------------------------------------------- */
 
 static float *host_of(const fv_net *net, const fv_weight *weight) {
     return (weight->statistic ? net->host_statistics : net->host_parameters) + weight->offset;
@@ -41,8 +43,10 @@ static int draw(fv_net *net) {
 
 static int read_device(fv_net *net) {
     int status = net->host_parameters ? FV_OK : allocate_host(net);
-    if (!status && net->parameters) status = fv_store_read(net->store, FV_PARAMETERS, 0, net->parameters, net->host_parameters);
-    if (!status && net->statistics) status = fv_store_read(net->store, FV_STATISTICS, 0, net->statistics, net->host_statistics);
+    if (!status && net->parameters)
+        status = fv_store_read(net->store, FV_PARAMETERS, 0, net->parameters, net->host_parameters);
+    if (!status && net->statistics)
+        status = fv_store_read(net->store, FV_STATISTICS, 0, net->statistics, net->host_statistics);
     net->host_current = !status;
     return status;
 }
@@ -51,8 +55,10 @@ static int write_device(fv_net *net) {
     int status = FV_OK;
     if (net->parameters) status = fv_store_region(net->store, FV_PARAMETERS, 0);
     if (!status && net->statistics) status = fv_store_region(net->store, FV_STATISTICS, 0);
-    if (!status && net->parameters) status = fv_store_write(net->store, FV_PARAMETERS, 0, net->parameters, net->host_parameters);
-    if (!status && net->statistics) status = fv_store_write(net->store, FV_STATISTICS, 0, net->statistics, net->host_statistics);
+    if (!status && net->parameters)
+        status = fv_store_write(net->store, FV_PARAMETERS, 0, net->parameters, net->host_parameters);
+    if (!status && net->statistics)
+        status = fv_store_write(net->store, FV_STATISTICS, 0, net->statistics, net->host_statistics);
     net->device_current = !status;
     return status;
 }
@@ -76,7 +82,7 @@ int fv_net_host_changed(fv_net *net) {
 
 void fv_net_device_changed(fv_net *net) { net->host_current = false; }
 
-/* ---- Store ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Store ------------------------------------------------------------------------------------------------------- */
 
 static fv_segment *make_segments(const fv_net *net, int32_t *count) {
     *count = 0;
@@ -88,8 +94,12 @@ static fv_segment *make_segments(const fv_net *net, int32_t *count) {
         for (int32_t w = 0; w < net->layer[l].weight_count; w++) {
             const fv_weight *weight = &net->layer[l].weight[w];
             if (weight->statistic) continue;
-            segments[next++] = (fv_segment){ .offset = weight->offset, .length = fv_shape_elements(&weight->shape), .rate = 1,
-                                             .decay = 1, .frozen = net->layer[l].frozen, .layer = l };
+            segments[next++] = (fv_segment){ .offset = weight->offset,
+                                             .length = fv_shape_elements(&weight->shape),
+                                             .rate = 1,
+                                             .decay = 1,
+                                             .frozen = net->layer[l].frozen,
+                                             .layer = l };
         }
     return segments;
 }
@@ -117,7 +127,7 @@ int fv_net_refresh_segments(fv_net *net) {
     return status;
 }
 
-/* ---- Keras's layout --------------------------------------------------------------------------------------------------------- */
+/* ---- Keras's layout ---------------------------------------------------------------------------------------------- */
 
 int fv_net_weight_keras_shape(const fv_weight *weight, fv_shape *out) {
     const int64_t *d = weight->shape.dim;
@@ -139,7 +149,8 @@ int fv_net_weight_keras_shape(const fv_weight *weight, fv_shape *out) {
  * kernel filter c * multiplier + m is Keras's [c][m], in the same order. */
 void fv_weight_permute(const fv_weight *weight, bool to_keras, const float *in, float *out) {
     int64_t elements = fv_shape_elements(&weight->shape);
-    int64_t filters = weight->role == FV_WEIGHT_VECTOR ? 1 : weight->shape.dim[0], rest = filters ? elements / filters : 0;
+    int64_t filters = weight->role == FV_WEIGHT_VECTOR ? 1 : weight->shape.dim[0],
+            rest = filters ? elements / filters : 0;
     for (int64_t f = 0; f < filters; f++)
         for (int64_t i = 0; i < rest; i++) {
             if (to_keras) out[i * filters + f] = in[f * rest + i];
@@ -147,7 +158,7 @@ void fv_weight_permute(const fv_weight *weight, bool to_keras, const float *in, 
         }
 }
 
-/* ---- Get and set ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Get and set ------------------------------------------------------------------------------------------------- */
 
 static const fv_weight *find_weight(fv_net *net, const char *path, int index, fv_net **owner) {
     if (!net || !path || !fv_ok(net->object.context)) return NULL;
@@ -159,7 +170,9 @@ static const fv_weight *find_weight(fv_net *net, const char *path, int index, fv
     return NULL;
 }
 
-static int refused(const fv_net *net) { return net && !fv_ok(net->object.context) ? (int)net->object.context->status : FV_ERROR_ARGUMENT; }
+static int refused(const fv_net *net) {
+    return net && !fv_ok(net->object.context) ? (int)net->object.context->status : FV_ERROR_ARGUMENT;
+}
 
 int fv_weight_count(fv_net *net, const char *path) {
     if (!net || !path || !fv_ok(net->object.context)) return refused(net);
@@ -182,8 +195,9 @@ static int check_bytes(fv_net *net, const char *path, const fv_weight *weight, s
     size_t needed = (size_t)fv_shape_elements(&weight->shape) * sizeof(float);
     if (bytes == needed) return FV_OK;
     char text[96];
-    return fv_fail(net->object.context, FV_ERROR_ARGUMENT, "%s of layer %s of net %s is %s and needs %zu bytes, not %zu", weight->name, path,
-                   net->name, fv_shape_text(&weight->shape, text), needed, bytes);
+    return fv_fail(net->object.context, FV_ERROR_ARGUMENT,
+                   "%s of layer %s of net %s is %s and needs %zu bytes, not %zu", weight->name, path, net->name,
+                   fv_shape_text(&weight->shape, text), needed, bytes);
 }
 
 int fv_get_weights(fv_net *net, const char *path, int index, fv_layout layout, float *out, size_t bytes) {
@@ -196,7 +210,8 @@ int fv_get_weights(fv_net *net, const char *path, int index, fv_layout layout, f
     float *native = fv_alloc(net->object.context, (size_t)count, sizeof(float), "a weight");
     if (!native) return FV_ERROR_MEMORY;
     if (owner->device_current)
-        status = fv_store_read(owner->store, weight->statistic ? FV_STATISTICS : FV_PARAMETERS, weight->offset, count, native);
+        status = fv_store_read(owner->store, weight->statistic ? FV_STATISTICS : FV_PARAMETERS, weight->offset, count,
+                               native);
     else if (!(status = fv_net_to_host(owner)))
         memcpy(native, host_of(owner, weight), bytes);
     if (!status && layout == FV_KERAS) fv_weight_permute(weight, true, native, out);
@@ -218,7 +233,8 @@ int fv_set_weights(fv_net *net, const char *path, int index, fv_layout layout, c
     if (layout == FV_KERAS) fv_weight_permute(weight, false, in, native);
     else memcpy(native, in, bytes);
     if (owner->device_current)
-        status = fv_store_write(owner->store, weight->statistic ? FV_STATISTICS : FV_PARAMETERS, weight->offset, count, native);
+        status = fv_store_write(owner->store, weight->statistic ? FV_STATISTICS : FV_PARAMETERS, weight->offset, count,
+                                native);
     else
         memcpy(host_of(owner, weight), native, bytes);
     fv_free(native);

@@ -1,11 +1,13 @@
-/* activation.c - what activations mean. Every gradient uses the output y, so that the value before the activation can die and
- * fusion with the operation before is legal. */
+/* activation.c - what activations mean. Every gradient uses the output y, so that the value before the activation
+ * can die and fusion with the operation before is legal. */
 #include "ops/family.h"
 
 /* Each activation and its gradient (y, dy -> dx). */
 static const fv_op gradient_of[FV_OP_COUNT] = {
-    [FV_OP_relu] = FV_OP_relu_gradient,       [FV_OP_tanh] = FV_OP_tanh_gradient,
-    [FV_OP_sigmoid] = FV_OP_sigmoid_gradient, [FV_OP_softmax] = FV_OP_softmax_gradient,
+    [FV_OP_relu] = FV_OP_relu_gradient,
+    [FV_OP_tanh] = FV_OP_tanh_gradient,
+    [FV_OP_sigmoid] = FV_OP_sigmoid_gradient,
+    [FV_OP_softmax] = FV_OP_softmax_gradient,
     [FV_OP_log_softmax] = FV_OP_log_softmax_gradient,
 };
 /* The elementwise ones by the number that layers and fused operations carry. */
@@ -19,8 +21,8 @@ static int infer_axis(fv_signature *s) {
 FV_GRADIENT(activation_gradient) {
     if (!wanted[0]) return FV_OK;
     const fv_attributes a = fv_attributes_of(tape, operation);
-    input_gradient[0] = FV_APPLY(tape, gradient_of[tape->operation[operation].op], &a, fv_tape_output(tape, operation, 0),
-                                 output_gradient[0]);
+    input_gradient[0] = FV_APPLY(tape, gradient_of[tape->operation[operation].op], &a,
+                                 fv_tape_output(tape, operation, 0), output_gradient[0]);
     return fv_tape_status(tape);
 }
 

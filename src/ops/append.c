@@ -1,5 +1,5 @@
-/* append.c - small pieces from which gradients and expansions are put together. What would do nothing is not appended, and
- * numbers known while recording stay constants: the gradient of a mean then costs nothing in a step. */
+/* append.c - small pieces from which gradients and expansions are put together. What would do nothing is not
+ * appended, and numbers known while recording stay constants: the gradient of a mean then costs nothing in a step. */
 #include "ops/family.h"
 
 enum { FOLDED_ELEMENTS = 65536 }; /* a longer constant would cost more memory than the broadcast costs time */
@@ -7,8 +7,9 @@ enum { FOLDED_ELEMENTS = 65536 }; /* a longer constant would cost more memory th
 /* The f32 numbers of a constant, or NULL. They move when the tape grows. */
 static const float *constant_numbers(const fv_tape *tape, fv_value v) {
     const fv_tape_value *value = &tape->value[v.id];
-    return value->kind == FV_VALUE_CONSTANT && value->type == FV_F32 ? (const float *)(const void *)(tape->bytes + value->constant)
-                                                                     : NULL;
+    return value->kind == FV_VALUE_CONSTANT && value->type == FV_F32
+               ? (const float *)(const void *)(tape->bytes + value->constant)
+               : NULL;
 }
 
 /* Are all its numbers the same? */
@@ -65,8 +66,7 @@ fv_value fv_append_reshaped(fv_tape *tape, fv_value v, const fv_shape *shape) {
 fv_value fv_append_broadcast(fv_tape *tape, fv_value v, const fv_shape *shape) {
     if (!v.id || fv_shape_equal(fv_shape_of(tape, v), shape)) return v;
     fv_shape wanted = *shape;
-    if (fv_shape_elements(&wanted) <= FOLDED_ELEMENTS && is_uniform(tape, v))
-        return append_folded(tape, v, 1, &wanted);
+    if (fv_shape_elements(&wanted) <= FOLDED_ELEMENTS && is_uniform(tape, v)) return append_folded(tape, v, 1, &wanted);
     fv_attributes a = attributes_for(&wanted);
     return FV_APPLY(tape, FV_OP_broadcast, &a, v);
 }

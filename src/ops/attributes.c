@@ -1,5 +1,5 @@
-/* attributes.c - the members of each attribute struct as data. From them come copying into zeroed memory (which is what lets
- * attributes be hashed and compared as bytes) and the text in dumps. A new struct gets one table here. */
+/* attributes.c - the members of each attribute struct as data. From them come copying into zeroed memory (which is
+ * what lets attributes be hashed and compared as bytes) and the text in dumps. A new struct gets one table here. */
 #include "ops/family.h"
 #include <stdarg.h>
 #include <stdlib.h>
@@ -12,19 +12,19 @@
 #define U32(member, field, usual) FIELD_AS(U32, 4, member, field, usual)
 #define I64(member, field, usual) FIELD_AS(I64, 8, member, field, usual)
 #define F32(member, field, usual) FIELD_AS(F32, 4, member, field, usual)
-#define ACTIVATION(member) FIELD_AS(ACTIVATION, 4, member, activation, FV_LINEAR)
+#define ACTIVATION(member)        FIELD_AS(ACTIVATION, 4, member, activation, FV_LINEAR)
 #define LAYOUT(name, ...)                                                                                              \
     static const fv_field name##_fields[] = { __VA_ARGS__ };                                                           \
     const fv_attribute_layout fv_layout_##name = { name##_fields, sizeof(name##_fields) / sizeof(fv_field) }
 
 enum {
-    NEVER = INT32_MIN,      /* no usual value: always printed                       */
-    SILENT = INT32_MIN + 1  /* the shape of the output says it already: not printed */
+    NEVER = INT32_MIN,     /* no usual value: always printed                       */
+    SILENT = INT32_MIN + 1 /* the shape of the output says it already: not printed */
 };
 
 const fv_attribute_layout fv_layout_none = { NULL, 0 };
-LAYOUT(conv, I32(conv, stride, NEVER), I32(conv, dilation, 1), I32(conv, pad, 0), I32(conv, groups, 1), I32(conv, flip, 0),
-       ACTIVATION(conv), I64(conv, shape, SILENT));
+LAYOUT(conv, I32(conv, stride, NEVER), I32(conv, dilation, 1), I32(conv, pad, 0), I32(conv, groups, 1),
+       I32(conv, flip, 0), ACTIVATION(conv), I64(conv, shape, SILENT));
 LAYOUT(dense, ACTIVATION(dense));
 LAYOUT(pool, I32(pool, kernel, NEVER), I32(pool, stride, NEVER), I32(pool, pad, 0), I32(pool, ceil_mode, 0),
        I32(pool, exclude_padding, 0), I64(pool, shape, SILENT));
@@ -76,7 +76,8 @@ static float float_at(const void *data, int32_t i) {
 static bool is_usual(const fv_field *field, const void *data) {
     if (field->usual == SILENT) return true;
     for (int32_t i = 0; i < field->count; i++)
-        if (field->kind == FV_FIELD_F32 ? !(float_at(data, i) == (float)field->usual) : integer_at(field, data, i) != field->usual)
+        if (field->kind == FV_FIELD_F32 ? !(float_at(data, i) == (float)field->usual)
+                                        : integer_at(field, data, i) != field->usual)
             return false;
     return true;
 }
@@ -85,8 +86,12 @@ static bool is_usual(const fv_field *field, const void *data) {
 static int32_t entries(const fv_field *field, const void *data) {
     size_t width = width_of(field);
     int32_t last = field->count;
-    if (field->kind != FV_FIELD_I64 && last > 1 && !memcmp(data, (const char *)data + width, width * (size_t)(last - 1))) return 1;
-    while (last > 1 && (field->kind == FV_FIELD_I64 || field->kind == FV_FIELD_F32) && !integer_at(field, data, last - 1)) last--;
+    if (field->kind != FV_FIELD_I64 && last > 1 &&
+        !memcmp(data, (const char *)data + width, width * (size_t)(last - 1)))
+        return 1;
+    while (last > 1 && (field->kind == FV_FIELD_I64 || field->kind == FV_FIELD_F32) &&
+           !integer_at(field, data, last - 1))
+        last--;
     return last;
 }
 

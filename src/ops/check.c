@@ -1,12 +1,13 @@
-/* check.c - what the infer functions ask of their inputs, with the sentences for when it is not so; the plainest infer and
- * the pieces of costs. Absent inputs pass every check: which ones may be absent stands in the description. */
+/* check.c - what the infer functions ask of their inputs, with the sentences for when it is not so; the plainest
+ * infer and the pieces of costs. Absent inputs pass every check: which ones may be absent stands in the
+ * description. */
 #include "ops/family.h"
 #include <math.h>
 
 int fv_check_type(fv_signature *s, int32_t input, const char *name, fv_type type) {
     if (!s->input[input] || s->input_type[input] == type) return FV_OK;
-    return fv_op_fail(s, FV_ERROR_ARGUMENT, "the %s %s must be %s, not %s", name, FV_TEXT(s->input[input]), fv_type_name(type),
-                      fv_type_name(s->input_type[input]));
+    return fv_op_fail(s, FV_ERROR_ARGUMENT, "the %s %s must be %s, not %s", name, FV_TEXT(s->input[input]),
+                      fv_type_name(type), fv_type_name(s->input_type[input]));
 }
 
 int fv_check_f32(fv_signature *s, const char *const *names) {
@@ -21,8 +22,8 @@ int fv_check_rank(fv_signature *s, int32_t input, const char *name, int32_t rank
 
 int fv_check_rank_least(fv_signature *s, int32_t input, const char *name, int32_t rank) {
     if (!s->input[input] || s->input[input]->rank >= rank) return FV_OK;
-    return fv_op_fail(s, FV_ERROR_SHAPE, "the %s %s needs at least %d dimension%s", name, FV_TEXT(s->input[input]), rank,
-                      rank == 1 ? "" : "s");
+    return fv_op_fail(s, FV_ERROR_SHAPE, "the %s %s needs at least %d dimension%s", name, FV_TEXT(s->input[input]),
+                      rank, rank == 1 ? "" : "s");
 }
 
 int fv_check_channels(fv_signature *s, int32_t input, const char *name, int32_t of) {
@@ -54,7 +55,8 @@ int fv_check_scores_and_target(fv_signature *s, const char *scores) {
     if (s->input_type[1] == FV_I32 ? target->rank == 1 && target->dim[0] == shape->dim[0]
                                    : s->input_type[1] == FV_F32 && fv_shape_equal(target, shape))
         return FV_OK;
-    return fv_op_fail(s, FV_ERROR_SHAPE, "the target %s %s fits the %s %s neither as class numbers i32 [%lld] nor as f32 %s",
+    return fv_op_fail(s, FV_ERROR_SHAPE,
+                      "the target %s %s fits the %s %s neither as class numbers i32 [%lld] nor as f32 %s",
                       fv_type_name(s->input_type[1]), FV_TEXT(target), scores, FV_TEXT(shape), (long long)shape->dim[0],
                       FV_TEXT(shape));
 }
@@ -69,7 +71,8 @@ int fv_check_range(fv_signature *s, const char *name, double value, double least
 int fv_check_axis(fv_signature *s, int32_t *axis, const fv_shape *shape) {
     int64_t number = *axis < 0 ? (int64_t)*axis + shape->rank : *axis;
     if (number < 0 || number >= shape->rank)
-        return fv_op_fail(s, FV_ERROR_SHAPE, "axis %d is not one of the %d axes of %s", *axis, shape->rank, FV_TEXT(shape));
+        return fv_op_fail(s, FV_ERROR_SHAPE, "axis %d is not one of the %d axes of %s", *axis, shape->rank,
+                          FV_TEXT(shape));
     *axis = (int32_t)number;
     return FV_OK;
 }

@@ -1,9 +1,11 @@
-/* convolution.c - what convolutions mean: y[n,i,j,k] = sum over r,s,c of x[n, i stride - pad + r dilation, ..., c] w[k,r,s,c],
- * with groups of channels that do not see each other, and the two gradients, which are convolutions of their own kind. */
+/* convolution.c - what convolutions mean: y[n,i,j,k] = sum over r,s,c of x[n, i stride - pad + r dilation, ..., c]
+ * w[k,r,s,c], with groups of channels that do not see each other, and the two gradients, which are convolutions of
+ * their own kind. */
 #include "ops/family.h"
 #include <math.h>
 
-static const char x_form[] = "[batch, height, width, channels]", w_form[] = "[filters, height, width, channels / groups]";
+static const char x_form[] = "[batch, height, width, channels]";
+static const char w_form[] = "[filters, height, width, channels / groups]";
 
 /* Zero means one; anything below is refused. */
 static int complete_attributes(fv_signature *s) {
@@ -25,11 +27,12 @@ static int infer_y(fv_signature *s, const fv_shape *x, const fv_shape *w, int64_
     FV_TRY(complete_attributes(s));
     const fv_conv_attributes *a = &s->attributes->conv;
     if (x->dim[3] % a->groups || w->dim[0] % a->groups)
-        return fv_op_fail(s, FV_ERROR_SHAPE, "%d groups divide not both the channels of the input %s and the filters of the "
-                          "kernel %s", a->groups, FV_TEXT(x), FV_TEXT(w));
+        return fv_op_fail(s, FV_ERROR_SHAPE,
+                          "%d groups must divide the channels of the input %s and the filters of the kernel %s",
+                          a->groups, FV_TEXT(x), FV_TEXT(w));
     if (w->dim[3] != x->dim[3] / a->groups)
-        return fv_op_fail(s, FV_ERROR_SHAPE, "the kernel %s reads %lld channels, but the input %s has %lld%s", FV_TEXT(w),
-                          (long long)w->dim[3], FV_TEXT(x), (long long)(x->dim[3] / a->groups),
+        return fv_op_fail(s, FV_ERROR_SHAPE, "the kernel %s reads %lld channels, but the input %s has %lld%s",
+                          FV_TEXT(w), (long long)w->dim[3], FV_TEXT(x), (long long)(x->dim[3] / a->groups),
                           a->groups > 1 ? " a group" : "");
     y[0] = x->dim[0];
     y[3] = w->dim[0];
@@ -37,8 +40,9 @@ static int infer_y(fv_signature *s, const fv_shape *x, const fv_shape *w, int64_
         y[1 + axis] = fv_window_count(x->dim[1 + axis], a->pad[2 * axis], a->pad[2 * axis + 1], w->dim[1 + axis],
                                       a->dilation[axis], a->stride[axis], false);
         if (y[1 + axis] < 1)
-            return fv_op_fail(s, FV_ERROR_SHAPE, "the kernel %s with dilation %d is larger than the input %s with padding "
-                              "%d,%d,%d,%d", FV_TEXT(w), a->dilation[axis], FV_TEXT(x), a->pad[0], a->pad[1], a->pad[2], a->pad[3]);
+            return fv_op_fail(s, FV_ERROR_SHAPE,
+                              "the kernel %s with dilation %d is larger than the input %s with padding %d,%d,%d,%d",
+                              FV_TEXT(w), a->dilation[axis], FV_TEXT(x), a->pad[0], a->pad[1], a->pad[2], a->pad[3]);
     }
     return FV_OK;
 }
@@ -58,8 +62,8 @@ static int infer_bias_activation(fv_signature *s) {
     FV_TRY(infer_conv2d(s));
     const fv_shape *bias = s->input[2], *w = s->input[1];
     if (bias && (bias->rank != 1 || bias->dim[0] != w->dim[0]))
-        return fv_op_fail(s, FV_ERROR_SHAPE, "the bias must be [%lld] to fit the kernel %s, not %s", (long long)w->dim[0],
-                          FV_TEXT(w), FV_TEXT(bias));
+        return fv_op_fail(s, FV_ERROR_SHAPE, "the bias must be [%lld] to fit the kernel %s, not %s",
+                          (long long)w->dim[0], FV_TEXT(w), FV_TEXT(bias));
     return fv_check_activation(s, s->attributes->conv.activation);
 }
 
@@ -74,7 +78,8 @@ static int infer_gradient(fv_signature *s) {
     FV_TRY(fv_set_output(s, 0, FV_F32, 4, s->attributes->conv.shape));
     result = s->output[0];
     for (int i = 0; i < 4; i++)
-        if (result.dim[i] < 1) return fv_op_fail(s, FV_ERROR_SHAPE, "the result cannot have the shape %s", FV_TEXT(&result));
+        if (result.dim[i] < 1)
+            return fv_op_fail(s, FV_ERROR_SHAPE, "the result cannot have the shape %s", FV_TEXT(&result));
     FV_TRY(infer_y(s, data ? &result : s->input[0], data ? s->input[1] : &result, sizes));
     FV_TRY(fv_set_output(s, 0, FV_F32, 4, sizes));
     y = s->output[0];
@@ -85,7 +90,8 @@ static int infer_gradient(fv_signature *s) {
 
 /* The weight's first: x is dead after it, and dx may take its memory. */
 FV_GRADIENT(conv2d_gradient) {
-    const fv_value x = fv_tape_input(tape, operation, 0), w = fv_tape_input(tape, operation, 1), dy = output_gradient[0];
+    const fv_value x = fv_tape_input(tape, operation, 0), w = fv_tape_input(tape, operation, 1);
+    const fv_value dy = output_gradient[0];
     fv_attributes a = fv_attributes_of(tape, operation);
     if (wanted[1]) {
         for (int i = 0; i < 4; i++) a.conv.shape[i] = fv_shape_of(tape, w)->dim[i];
@@ -110,7 +116,8 @@ FV_EXPAND(expand_bias_activation) {
 /* Each output element is a sum over the kernel; the gradients do the same multiplications in another order. */
 static void cost_conv2d(const fv_signature *s, fv_cost *cost) {
     const bool data = s->op == FV_OP_conv2d_data_gradient, weight = s->op == FV_OP_conv2d_weight_gradient;
-    const fv_shape *w = weight ? &s->output[0] : s->input[1], *y = data ? s->input[0] : weight ? s->input[1] : &s->output[0];
+    const fv_shape *w = weight ? &s->output[0] : s->input[1];
+    const fv_shape *y = data || weight ? s->input[weight] : &s->output[0];
     double macs = fv_cost_elements(y) * fv_cost_elements(w) / (double)w->dim[0];
     *cost = (fv_cost){ .flops = 2 * macs, .bytes = fv_cost_bytes(s), .macs = data || weight ? 0 : macs };
     if (s->op == FV_OP_conv2d_bias_activation)
@@ -120,5 +127,5 @@ static void cost_conv2d(const fv_signature *s, fv_cost *cost) {
 FV_DESC(conv2d, conv, .infer = infer_conv2d, .gradient = conv2d_gradient, .cost = cost_conv2d);
 FV_DESC(conv2d_data_gradient, conv, .infer = infer_gradient, .cost = cost_conv2d);
 FV_DESC(conv2d_weight_gradient, conv, .infer = infer_gradient, .cost = cost_conv2d);
-FV_DESC(conv2d_bias_activation, conv, .infer = infer_bias_activation, .expand = expand_bias_activation, .cost = cost_conv2d,
-        .optional = 1 << 2);
+FV_DESC(conv2d_bias_activation, conv, .infer = infer_bias_activation, .expand = expand_bias_activation,
+        .cost = cost_conv2d, .optional = 1 << 2);

@@ -45,14 +45,15 @@ static int infer_bias_activation(fv_signature *s) {
     FV_TRY(infer_dense(s));
     const fv_shape *bias = s->input[2], *w = s->input[1];
     if (bias && (bias->rank != 1 || bias->dim[0] != w->dim[0]))
-        return fv_op_fail(s, FV_ERROR_SHAPE, "the bias must be [%lld] to fit the kernel %s, not %s", (long long)w->dim[0],
-                          FV_TEXT(w), FV_TEXT(bias));
+        return fv_op_fail(s, FV_ERROR_SHAPE, "the bias must be [%lld] to fit the kernel %s, not %s",
+                          (long long)w->dim[0], FV_TEXT(w), FV_TEXT(bias));
     return fv_check_activation(s, s->attributes->dense.activation);
 }
 
 /* The weight's first: x is dead after it, and dx may take its memory. */
 FV_GRADIENT(dense_gradient) {
-    const fv_value x = fv_tape_input(tape, operation, 0), w = fv_tape_input(tape, operation, 1), dy = output_gradient[0];
+    const fv_value x = fv_tape_input(tape, operation, 0), w = fv_tape_input(tape, operation, 1);
+    const fv_value dy = output_gradient[0];
     if (wanted[1]) input_gradient[1] = FV_APPLY(tape, FV_OP_dense_weight_gradient, NULL, x, dy);
     if (wanted[0]) input_gradient[0] = FV_APPLY(tape, FV_OP_dense_data_gradient, NULL, dy, w);
     return fv_tape_status(tape);
@@ -72,11 +73,12 @@ static void cost_dense(const fv_signature *s, fv_cost *cost) {
     *cost = (fv_cost){ .flops = 2 * macs, .bytes = fv_cost_bytes(s) };
     if (s->op == FV_OP_dense || s->op == FV_OP_dense_bias_activation) cost->macs = macs;
     if (s->op == FV_OP_dense_bias_activation)
-        cost->flops += fv_cost_elements(&s->output[0]) * ((s->input[2] != NULL) + (s->attributes->dense.activation != FV_LINEAR));
+        cost->flops +=
+            fv_cost_elements(&s->output[0]) * ((s->input[2] != NULL) + (s->attributes->dense.activation != FV_LINEAR));
 }
 
 FV_DESC(dense, none, .infer = infer_dense, .gradient = dense_gradient, .cost = cost_dense);
 FV_DESC(dense_data_gradient, none, .infer = infer_data_gradient, .cost = cost_dense);
 FV_DESC(dense_weight_gradient, none, .infer = infer_weight_gradient, .cost = cost_dense);
-FV_DESC(dense_bias_activation, dense, .infer = infer_bias_activation, .expand = expand_bias_activation, .cost = cost_dense,
-        .optional = 1 << 2);
+FV_DESC(dense_bias_activation, dense, .infer = infer_bias_activation, .expand = expand_bias_activation,
+        .cost = cost_dense, .optional = 1 << 2);

@@ -1,5 +1,5 @@
-/* elementwise.c - arithmetic element by element. add, sub, mul and div broadcast as NumPy does: shapes are aligned at their last
- * axis, and an axis of size 1 (or a missing one) is repeated. Gradients sum over what was repeated. */
+/* elementwise.c - arithmetic element by element. add, sub, mul and div broadcast as NumPy does: shapes are aligned
+ * at their last axis, and an axis of size 1 (or a missing one) is repeated. Gradients sum over what was repeated. */
 #include "ops/family.h"
 #include <math.h>
 
@@ -27,12 +27,14 @@ FV_GRADIENT(sum_gradient) {
     const bool minus = tape->operation[operation].op == FV_OP_sub;
     if (wanted[0]) reduce_to(tape, operation, 0, output_gradient[0], input_gradient);
     if (wanted[1]) reduce_to(tape, operation, 1, output_gradient[0], input_gradient);
-    if (wanted[1] && minus) input_gradient[1] = fv_append_scaled(tape, input_gradient[1], -1); /* after the sum: fewer elements */
+    if (wanted[1] && minus)
+        input_gradient[1] = fv_append_scaled(tape, input_gradient[1], -1); /* after the sum: fewer elements */
     return fv_tape_status(tape);
 }
 
 FV_GRADIENT(mul_gradient) {
-    const fv_value a = fv_tape_input(tape, operation, 0), b = fv_tape_input(tape, operation, 1), dy = output_gradient[0];
+    const fv_value a = fv_tape_input(tape, operation, 0), b = fv_tape_input(tape, operation, 1);
+    const fv_value dy = output_gradient[0];
     if (wanted[0]) reduce_to(tape, operation, 0, fv_append_product(tape, dy, b), input_gradient);
     if (wanted[1]) reduce_to(tape, operation, 1, fv_append_product(tape, dy, a), input_gradient);
     return fv_tape_status(tape);
@@ -51,7 +53,8 @@ FV_GRADIENT(div_gradient) {
 }
 
 FV_GRADIENT(affine_gradient) {
-    if (wanted[0]) input_gradient[0] = fv_append_scaled(tape, output_gradient[0], fv_attributes_of(tape, operation).affine.a);
+    if (wanted[0])
+        input_gradient[0] = fv_append_scaled(tape, output_gradient[0], fv_attributes_of(tape, operation).affine.a);
     return fv_tape_status(tape);
 }
 

@@ -1,5 +1,5 @@
-/* family.h - what the files of src/ops share: the macro that makes a description, the checks of infer, the small pieces from
- * which gradients and expansions are put together. */
+/* family.h - what the files of src/ops share: the macro that makes a description, the checks of infer, the small
+ * pieces from which gradients and expansions are put together. */
 #ifndef FV_OPS_FAMILY_H
 #define FV_OPS_FAMILY_H
 #include "core/control.h"

@@ -1,6 +1,6 @@
-/* loss.c - losses and metrics: one value a row, so that means, weights and masks stay ordinary operations. Targets are class
- * numbers, i32 [rows], or rows of numbers, f32 [rows, classes]. Of the targets only those of the mean squared error get a
- * gradient; elsewhere they count as data. */
+/* loss.c - losses and metrics: one value a row, so that means, weights and masks stay ordinary operations. Targets
+ * are class numbers, i32 [rows], or rows of numbers, f32 [rows, classes]. Of the targets only those of the mean
+ * squared error get a gradient; elsewhere they count as data. */
 #include "ops/family.h"
 #include <math.h>
 
@@ -63,14 +63,16 @@ FV_GRADIENT(cross_entropy_gradient) {
     if (!wanted[0]) return FV_OK;
     const bool logits = tape->operation[operation].op == FV_OP_softmax_cross_entropy;
     const fv_attributes a = fv_attributes_of(tape, operation);
-    input_gradient[0] = FV_APPLY(tape, logits ? FV_OP_softmax_cross_entropy_gradient : FV_OP_cross_entropy_gradient, &a,
-                                 fv_tape_input(tape, operation, 0), fv_tape_input(tape, operation, 1), output_gradient[0]);
+    input_gradient[0] =
+        FV_APPLY(tape, logits ? FV_OP_softmax_cross_entropy_gradient : FV_OP_cross_entropy_gradient, &a,
+                 fv_tape_input(tape, operation, 0), fv_tape_input(tape, operation, 1), output_gradient[0]);
     return fv_tape_status(tape);
 }
 
 /* Symmetric: the target's gradient is the prediction's with the two exchanged. */
 FV_GRADIENT(mean_squared_error_gradient) {
-    const fv_value x = fv_tape_input(tape, operation, 0), t = fv_tape_input(tape, operation, 1), dy = output_gradient[0];
+    const fv_value x = fv_tape_input(tape, operation, 0), t = fv_tape_input(tape, operation, 1);
+    const fv_value dy = output_gradient[0];
     if (wanted[0]) input_gradient[0] = FV_APPLY(tape, FV_OP_mean_squared_error_gradient, NULL, x, t, dy);
     if (wanted[1]) input_gradient[1] = FV_APPLY(tape, FV_OP_mean_squared_error_gradient, NULL, t, x, dy);
     return fv_tape_status(tape);
@@ -92,7 +94,8 @@ FV_DESC(softmax_cross_entropy_gradient, loss, .infer = infer_rows_gradient, .cos
 FV_DESC(softmax_cross_entropy_train, loss, .infer = infer_train, .expand = expand_train, .cost = cost_rows);
 FV_DESC(cross_entropy, loss, .infer = infer_rows, .gradient = cross_entropy_gradient, .cost = cost_rows);
 FV_DESC(cross_entropy_gradient, loss, .infer = infer_rows_gradient, .cost = cost_rows);
-FV_DESC(mean_squared_error, none, .infer = infer_mean_squared_error, .gradient = mean_squared_error_gradient, .cost = cost_rows);
+FV_DESC(mean_squared_error, none, .infer = infer_mean_squared_error, .gradient = mean_squared_error_gradient,
+        .cost = cost_rows);
 FV_DESC(mean_squared_error_gradient, none, .infer = infer_mean_squared_error_gradient, .cost = cost_rows);
 FV_DESC(in_top_k, top_k, .infer = infer_in_top_k, .cost = cost_rows);
 FV_DESC(metric_add, none, .infer = infer_metric_add, .writes = { 1 });

@@ -1,5 +1,6 @@
-/* normalization.c - what batch normalisation (Ioffe & Szegedy 2015) and local response normalisation (Krizhevsky 2012) mean.
- * Batch statistics run over every axis but the last; the running ones are values that the operation makes anew. */
+/* normalization.c - what batch normalisation (Ioffe & Szegedy 2015) and local response normalisation (Krizhevsky
+ * 2012) mean. Batch statistics run over every axis but the last; the running ones are values that the operation
+ * makes anew. */
 #include "ops/family.h"
 #include <math.h>
 
@@ -30,9 +31,11 @@ static int infer_forward(fv_signature *s) {
 static int infer_gradient(fv_signature *s) {
     const bool fused = s->op == FV_OP_batch_norm_activation_gradient;
     const int32_t dy = fused ? 2 : 1;
-    FV_TRY(check_channels(s, dy + 1, fused ? FV_NAMES("input", "output", "output's gradient", "gamma", "mean", "deviation")
-                                           : FV_NAMES("input", "output's gradient", "gamma", "mean", "deviation")));
-    for (int32_t i = 1; i <= dy; i++) FV_TRY(fv_check_shape(s, i, i == dy ? "output's gradient" : "output", s->input[0], "the input"));
+    FV_TRY(check_channels(s, dy + 1,
+                          fused ? FV_NAMES("input", "output", "output's gradient", "gamma", "mean", "deviation")
+                                : FV_NAMES("input", "output's gradient", "gamma", "mean", "deviation")));
+    for (int32_t i = 1; i <= dy; i++)
+        FV_TRY(fv_check_shape(s, i, i == dy ? "output's gradient" : "output", s->input[0], "the input"));
     if (!fused) s->attributes->norm.activation = FV_LINEAR;
     int64_t channels = fv_last(s->input[0]);
     FV_TRY(fv_set_output(s, 1, FV_F32, 1, &channels));
@@ -49,7 +52,8 @@ FV_GRADIENT(batch_norm_gradient) {
     const fv_value mean = train ? fv_tape_output(tape, operation, 1) : fv_tape_input(tape, operation, 3);
     const fv_value spread = train ? fv_tape_output(tape, operation, 2) : fv_tape_input(tape, operation, 4);
     const fv_value inputs[] = { x, output_gradient[0], gamma, mean, spread };
-    int32_t made = fv_tape_append(tape, train ? FV_OP_batch_norm_gradient : FV_OP_batch_norm_infer_gradient, &a, inputs, 5);
+    int32_t made =
+        fv_tape_append(tape, train ? FV_OP_batch_norm_gradient : FV_OP_batch_norm_infer_gradient, &a, inputs, 5);
     if (made < 0) return made;
     for (int32_t i = 0; i < 3; i++)
         if (wanted[i]) input_gradient[i] = fv_tape_output(tape, made, i);
@@ -91,7 +95,7 @@ static void cost_batch_norm(const fv_signature *s, fv_cost *cost) {
     *cost = (fv_cost){ .flops = (infer ? 2 : 8) * fv_cost_elements(s->input[0]), .bytes = fv_cost_bytes(s) };
 }
 
-/* ---- Local response normalisation ---------------------------------------------------------------------------------- */
+/* ---- Local response normalisation -------------------------------------------------------------------------------- */
 
 static int infer_lrn(fv_signature *s) {
     FV_TRY(fv_infer_same(s));
@@ -105,8 +109,8 @@ static int infer_lrn(fv_signature *s) {
 FV_GRADIENT(lrn_gradient) {
     if (!wanted[0]) return FV_OK;
     const fv_attributes a = fv_attributes_of(tape, operation);
-    input_gradient[0] = FV_APPLY(tape, FV_OP_lrn_gradient, &a, fv_tape_input(tape, operation, 0), fv_tape_output(tape, operation, 0),
-                                 output_gradient[0]);
+    input_gradient[0] = FV_APPLY(tape, FV_OP_lrn_gradient, &a, fv_tape_input(tape, operation, 0),
+                                 fv_tape_output(tape, operation, 0), output_gradient[0]);
     return fv_tape_status(tape);
 }
 
@@ -117,14 +121,16 @@ static void cost_lrn(const fv_signature *s, fv_cost *cost) {
 }
 
 enum { GAMMA_BETA = 1 << 1 | 1 << 2 };
-FV_DESC(batch_norm_train, norm, .infer = infer_forward, .gradient = batch_norm_gradient, .cost = cost_batch_norm, .optional = GAMMA_BETA);
+FV_DESC(batch_norm_train, norm, .infer = infer_forward, .gradient = batch_norm_gradient, .cost = cost_batch_norm,
+        .optional = GAMMA_BETA);
 FV_DESC(batch_norm_gradient, norm, .infer = infer_gradient, .cost = cost_batch_norm, .optional = 1 << 2);
-FV_DESC(batch_norm_infer, norm, .infer = infer_forward, .gradient = batch_norm_gradient, .cost = cost_batch_norm, .optional = GAMMA_BETA);
+FV_DESC(batch_norm_infer, norm, .infer = infer_forward, .gradient = batch_norm_gradient, .cost = cost_batch_norm,
+        .optional = GAMMA_BETA);
 FV_DESC(batch_norm_infer_gradient, norm, .infer = infer_gradient, .cost = cost_batch_norm, .optional = 1 << 2);
-FV_DESC(batch_norm_train_activation, norm, .infer = infer_forward, .expand = expand_train_activation, .cost = cost_batch_norm,
-        .optional = GAMMA_BETA);
-FV_DESC(batch_norm_infer_activation, norm, .infer = infer_forward, .expand = expand_infer_activation, .cost = cost_batch_norm,
-        .optional = GAMMA_BETA);
+FV_DESC(batch_norm_train_activation, norm, .infer = infer_forward, .expand = expand_train_activation,
+        .cost = cost_batch_norm, .optional = GAMMA_BETA);
+FV_DESC(batch_norm_infer_activation, norm, .infer = infer_forward, .expand = expand_infer_activation,
+        .cost = cost_batch_norm, .optional = GAMMA_BETA);
 FV_DESC(batch_norm_activation_gradient, norm, .infer = infer_gradient, .expand = expand_activation_gradient,
         .cost = cost_batch_norm, .optional = 1 << 3);
 FV_DESC(lrn, lrn, .infer = infer_lrn, .gradient = lrn_gradient, .cost = cost_lrn);

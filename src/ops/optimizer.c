@@ -1,6 +1,7 @@
-/* optimizer.c - what ends a training step: one look at all gradients, one update over whole regions of the store, the running
- * statistics written together, the control block moved on. The operations write state in place; the gradients come as
- * further inputs that lie in the gradient region, and the kernels find them there by their addresses. */
+/* optimizer.c - what ends a training step: one look at all gradients, one update over whole regions of the store,
+ * the running statistics written together, the control block moved on. The operations write state in place; the
+ * gradients come as further inputs that lie in the gradient region, and the kernels find them there by their
+ * addresses. */
 #include "ops/family.h"
 #include <math.h>
 
@@ -38,13 +39,14 @@ static int check_update(fv_signature *s, int32_t slots) {
     FV_TRY(check_gradients_f32(s, 6 + slots, "gradient"));
     for (int32_t i = 6 + slots; i < s->input_count; i++)
         if (fv_shape_elements(s->input[i]) > s->input[5]->dim[0])
-            return fv_op_fail(s, FV_ERROR_SHAPE, "the gradient %s has more elements than the parameters %s", FV_TEXT(s->input[i]),
-                              FV_TEXT(s->input[5]));
+            return fv_op_fail(s, FV_ERROR_SHAPE, "the gradient %s has more elements than the parameters %s",
+                              FV_TEXT(s->input[i]), FV_TEXT(s->input[5]));
     FV_TRY(fv_check_range(s, "learning rate", a->value[FV_RATE], 0, INFINITY));
     FV_TRY(fv_check_range(s, "weight decay", a->value[FV_DECAY], 0, INFINITY));
     FV_TRY(fv_check_range(s, "clipping by value", a->clip_value, 0, INFINITY));
     FV_TRY(fv_check_range(s, "clipping by norm", a->clip_norm, 0, INFINITY));
-    if (a->clip_norm > 0 && !s->input[3]) return fv_op_fail(s, FV_ERROR_ARGUMENT, "clipping by norm needs the norm of the gradients");
+    if (a->clip_norm > 0 && !s->input[3])
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "clipping by norm needs the norm of the gradients");
     for (int32_t o = 0; o <= slots; o++)
         if (s->input[5 + o]) FV_TRY(fv_set_output_like(s, o, FV_F32, s->input[5]));
     return FV_OK;
@@ -82,7 +84,7 @@ static int infer_advance(fv_signature *s) {
     return fv_set_output_like(s, 0, FV_U8, s->input[0]);
 }
 
-/* ---- Cost: only what the gradients cover is touched ------------------------------------------------------------------ */
+/* ---- Cost: only what the gradients cover is touched -------------------------------------------------------------- */
 
 static double covered(const fv_signature *s, int32_t first) {
     double elements = 0;
@@ -108,8 +110,11 @@ static void cost_commit(const fv_signature *s, fv_cost *cost) { *cost = (fv_cost
 static void cost_advance(const fv_signature *s, fv_cost *cost) { fv_cost_moved(s, cost); }
 
 /* Which input each output overwrites, counted from 1; the norm is an ordinary output. */
-FV_DESC(check_gradients, none, .infer = infer_check_gradients, .cost = cost_check_gradients, .optional = 1 << 1, .writes = { 1 });
-FV_DESC(sgd_update, update, .infer = infer_sgd_update, .cost = cost_sgd, .optional = 1 << 1 | 1 << 3 | 1 << 6, .writes = { 6, 7 });
-FV_DESC(adam_update, update, .infer = infer_adam_update, .cost = cost_adam, .optional = 1 << 1 | 1 << 3, .writes = { 6, 7, 8 });
+FV_DESC(check_gradients, none, .infer = infer_check_gradients, .cost = cost_check_gradients, .optional = 1 << 1,
+        .writes = { 1 });
+FV_DESC(sgd_update, update, .infer = infer_sgd_update, .cost = cost_sgd, .optional = 1 << 1 | 1 << 3 | 1 << 6,
+        .writes = { 6, 7 });
+FV_DESC(adam_update, update, .infer = infer_adam_update, .cost = cost_adam, .optional = 1 << 1 | 1 << 3,
+        .writes = { 6, 7, 8 });
 FV_DESC(commit, none, .infer = infer_commit, .cost = cost_commit, .writes = { 2 });
 FV_DESC(advance, advance, .infer = infer_advance, .cost = cost_advance, .writes = { 1 });

@@ -1,5 +1,5 @@
-/* pooling.c - what pooling means: the maximum or the mean of each window, channel by channel. The maximum also gives its place
- * within the window (row * width + column), by which its gradient finds the way back. */
+/* pooling.c - what pooling means: the maximum or the mean of each window, channel by channel. The maximum also
+ * gives its place within the window (row * width + column), by which its gradient finds the way back. */
 #include "ops/family.h"
 #include <math.h>
 
@@ -14,8 +14,9 @@ static int complete_attributes(fv_signature *s) {
         FV_TRY(fv_check_range(s, "stride", a->stride[axis], 1, INFINITY));
         for (int side = 2 * axis; side < 2 * axis + 2; side++)
             if (a->pad[side] < 0 || a->pad[side] >= a->kernel[axis])
-                return fv_op_fail(s, FV_ERROR_ARGUMENT, "padding %d must be at least 0 and smaller than the window %d x %d",
-                                  a->pad[side], a->kernel[0], a->kernel[1]);
+                return fv_op_fail(s, FV_ERROR_ARGUMENT,
+                                  "padding %d must be at least 0 and smaller than the window %d x %d", a->pad[side],
+                                  a->kernel[0], a->kernel[1]);
     }
     a->ceil_mode = a->ceil_mode != 0;
     a->exclude_padding = a->exclude_padding != 0;
@@ -30,8 +31,9 @@ static int infer_y(fv_signature *s, const fv_shape *x, fv_shape *y) {
         y->dim[1 + axis] = fv_window_count(x->dim[1 + axis], a->pad[2 * axis], a->pad[2 * axis + 1], a->kernel[axis], 1,
                                            a->stride[axis], a->ceil_mode);
         if (y->dim[1 + axis] < 1)
-            return fv_op_fail(s, FV_ERROR_SHAPE, "the window %d x %d is larger than the input %s with padding %d,%d,%d,%d",
-                              a->kernel[0], a->kernel[1], FV_TEXT(x), a->pad[0], a->pad[1], a->pad[2], a->pad[3]);
+            return fv_op_fail(s, FV_ERROR_SHAPE,
+                              "the window %d x %d is larger than the input %s with padding %d,%d,%d,%d", a->kernel[0],
+                              a->kernel[1], FV_TEXT(x), a->pad[0], a->pad[1], a->pad[2], a->pad[3]);
     }
     return FV_OK;
 }
@@ -74,14 +76,16 @@ FV_GRADIENT(pool_gradient) {
     if (!wanted[0] || !output_gradient[0].id) return FV_OK;
     fv_attributes a = fv_attributes_of(tape, operation);
     for (int i = 0; i < 4; i++) a.pool.shape[i] = fv_shape_of(tape, fv_tape_input(tape, operation, 0))->dim[i];
-    input_gradient[0] = max ? FV_APPLY(tape, FV_OP_max_pool2d_gradient, &a, fv_tape_output(tape, operation, 1), output_gradient[0])
-                            : FV_APPLY(tape, FV_OP_avg_pool2d_gradient, &a, output_gradient[0]);
+    input_gradient[0] =
+        max ? FV_APPLY(tape, FV_OP_max_pool2d_gradient, &a, fv_tape_output(tape, operation, 1), output_gradient[0])
+            : FV_APPLY(tape, FV_OP_avg_pool2d_gradient, &a, output_gradient[0]);
     return fv_tape_status(tape);
 }
 
 static void cost_pool(const fv_signature *s, fv_cost *cost) {
     const fv_pool_attributes *a = &s->attributes->pool;
-    *cost = (fv_cost){ .flops = fv_cost_elements(&s->output[0]) * a->kernel[0] * a->kernel[1], .bytes = fv_cost_bytes(s) };
+    *cost =
+        (fv_cost){ .flops = fv_cost_elements(&s->output[0]) * a->kernel[0] * a->kernel[1], .bytes = fv_cost_bytes(s) };
 }
 
 static void cost_max_gradient(const fv_signature *s, fv_cost *cost) {
@@ -90,7 +94,8 @@ static void cost_max_gradient(const fv_signature *s, fv_cost *cost) {
 
 static void cost_avg_gradient(const fv_signature *s, fv_cost *cost) {
     const fv_pool_attributes *a = &s->attributes->pool;
-    *cost = (fv_cost){ .flops = fv_cost_elements(s->input[0]) * a->kernel[0] * a->kernel[1], .bytes = fv_cost_bytes(s) };
+    *cost =
+        (fv_cost){ .flops = fv_cost_elements(s->input[0]) * a->kernel[0] * a->kernel[1], .bytes = fv_cost_bytes(s) };
 }
 
 FV_DESC(max_pool2d, pool, .infer = infer_pool, .gradient = pool_gradient, .cost = cost_pool);

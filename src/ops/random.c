@@ -1,5 +1,6 @@
-/* random.c - operations that draw random numbers or choose samples: dropout, the batch and its augmentation. All randomness is a
- * function of the seed and counters in the control block, so that a replayed or resumed step draws what it would have drawn. */
+/* random.c - operations that draw random numbers or choose samples: dropout, the batch and its augmentation. All
+ * randomness is a function of the seed and counters in the control block, so that a replayed or resumed step draws
+ * what it would have drawn. */
 #include "ops/family.h"
 #include <math.h>
 
@@ -7,7 +8,8 @@ static int infer_dropout(fv_signature *s) {
     FV_TRY(fv_check_f32(s, FV_NAMES("input")));
     FV_TRY(fv_check_control(s, 1));
     const float rate = s->attributes->random.rate;
-    if (!(rate >= 0 && rate < 1)) return fv_op_fail(s, FV_ERROR_ARGUMENT, "rate is %g, it must be at least 0 and below 1", (double)rate);
+    if (!(rate >= 0 && rate < 1))
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "rate is %g, it must be at least 0 and below 1", (double)rate);
     return fv_set_output_like(s, 0, FV_F32, s->input[0]);
 }
 
@@ -29,7 +31,8 @@ static int infer_batch_samples(fv_signature *s) {
     FV_TRY(check_samples(s, 0, "order", "[samples]"));
     FV_TRY(fv_check_control(s, 1));
     if (a->rows < 1 || a->rows > a->size)
-        return fv_op_fail(s, FV_ERROR_ARGUMENT, "%lld rows are not part of a batch of %lld", (long long)a->rows, (long long)a->size);
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "%lld rows are not part of a batch of %lld", (long long)a->rows,
+                          (long long)a->size);
     if (a->rows > s->input[0]->dim[0])
         return fv_op_fail(s, FV_ERROR_SHAPE, "a batch of %lld rows is more than the order %s holds", (long long)a->rows,
                           FV_TEXT(s->input[0]));
@@ -50,7 +53,8 @@ static int infer_augment(fv_signature *s) {
     FV_TRY(check_samples(s, 1, "sample numbers", "[batch]"));
     FV_TRY(fv_check_control(s, 2));
     if (s->input[1]->dim[0] != s->input[0]->dim[0])
-        return fv_op_fail(s, FV_ERROR_SHAPE, "the sample numbers %s do not fit the input %s", FV_TEXT(s->input[1]), FV_TEXT(s->input[0]));
+        return fv_op_fail(s, FV_ERROR_SHAPE, "the sample numbers %s do not fit the input %s", FV_TEXT(s->input[1]),
+                          FV_TEXT(s->input[0]));
     if (s->op == FV_OP_pad_crop) FV_TRY(fv_check_range(s, "crop", s->attributes->random.crop, 0, INT32_MAX / 2));
     return fv_set_output_like(s, 0, s->input_type[0], s->input[0]);
 }
@@ -58,10 +62,13 @@ static int infer_augment(fv_signature *s) {
 static int infer_normalize(fv_signature *s) {
     const fv_normalize_attributes *a = &s->attributes->normalize;
     if (s->input_type[0] != FV_U8 && s->input_type[0] != FV_F32)
-        return fv_op_fail(s, FV_ERROR_ARGUMENT, "the input %s must be u8 or f32, not %s", FV_TEXT(s->input[0]), fv_type_name(s->input_type[0]));
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "the input %s must be u8 or f32, not %s", FV_TEXT(s->input[0]),
+                          fv_type_name(s->input_type[0]));
     bool usable = isfinite(a->scale);
-    for (int c = 0; c < 4; c++) usable = usable && isfinite(a->mean[c]) && isfinite(a->deviation[c]) && a->deviation[c] != 0;
-    if (!usable) return fv_op_fail(s, FV_ERROR_ARGUMENT, "scale, means and deviations must be finite, and no deviation zero");
+    for (int c = 0; c < 4; c++)
+        usable = usable && isfinite(a->mean[c]) && isfinite(a->deviation[c]) && a->deviation[c] != 0;
+    if (!usable)
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "scale, means and deviations must be finite, and no deviation zero");
     return fv_set_output_like(s, 0, FV_F32, s->input[0]);
 }
 

@@ -1,5 +1,5 @@
-/* reduction.c - sums, means and maxima over a set of axes (a bit an axis; none means all), and the two sums over everything
- * that penalties on weights are made of. */
+/* reduction.c - sums, means and maxima over a set of axes (a bit an axis; none means all), and the two sums over
+ * everything that penalties on weights are made of. */
 #include "ops/family.h"
 
 /* The shape after reduction, with the reduced axes as 1 or left out. */
@@ -19,7 +19,8 @@ static int complete_axes(fv_signature *s, fv_shape *y) {
     const fv_shape *x = s->input[0];
     const uint32_t all = (1u << x->rank) - 1;
     if (a->axes & ~all)
-        return fv_op_fail(s, FV_ERROR_SHAPE, "axis %d is not one of the %d axes of %s", 31 - __builtin_clz(a->axes), x->rank, FV_TEXT(x));
+        return fv_op_fail(s, FV_ERROR_SHAPE, "axis %d is not one of the %d axes of %s", 31 - __builtin_clz(a->axes),
+                          x->rank, FV_TEXT(x));
     if (!a->axes) a->axes = all;
     a->keep_dims = a->keep_dims != 0;
     *y = reduced(x, a->axes, a->keep_dims);
@@ -63,15 +64,16 @@ FV_GRADIENT(sum_gradient) {
 FV_GRADIENT(max_gradient) {
     if (!wanted[0]) return FV_OK;
     const fv_attributes a = fv_attributes_of(tape, operation);
-    input_gradient[0] = FV_APPLY(tape, FV_OP_max_gradient, &a, fv_tape_input(tape, operation, 0), fv_tape_output(tape, operation, 0),
-                                 output_gradient[0]);
+    input_gradient[0] = FV_APPLY(tape, FV_OP_max_gradient, &a, fv_tape_input(tape, operation, 0),
+                                 fv_tape_output(tape, operation, 0), output_gradient[0]);
     return fv_tape_status(tape);
 }
 
 /* The factors meet as numbers before they meet the tensor. */
 FV_GRADIENT(sum_squares_gradient) {
     if (wanted[0])
-        input_gradient[0] = FV_APPLY(tape, FV_OP_mul, NULL, fv_tape_input(tape, operation, 0), fv_append_scaled(tape, output_gradient[0], 2));
+        input_gradient[0] = FV_APPLY(tape, FV_OP_mul, NULL, fv_tape_input(tape, operation, 0),
+                                     fv_append_scaled(tape, output_gradient[0], 2));
     return fv_tape_status(tape);
 }
 
@@ -83,7 +85,8 @@ FV_GRADIENT(sum_abs_gradient) {
 }
 
 static void cost_reduce(const fv_signature *s, fv_cost *cost) {
-    *cost = (fv_cost){ .flops = (s->op == FV_OP_sum_squares ? 2 : 1) * fv_cost_elements(s->input[0]), .bytes = fv_cost_bytes(s) };
+    *cost = (fv_cost){ .flops = (s->op == FV_OP_sum_squares ? 2 : 1) * fv_cost_elements(s->input[0]),
+                       .bytes = fv_cost_bytes(s) };
 }
 
 FV_DESC(sum, reduce, .infer = infer_reduce, .gradient = sum_gradient, .cost = cost_reduce);

@@ -1,8 +1,8 @@
-/* shaping.c - operations that move elements without computing: reshape (which moves nothing at all), broadcast, concat, slice,
- * pad. They take every type. */
+/* shaping.c - operations that move elements without computing: reshape (which moves nothing at all), broadcast,
+ * concat, slice, pad. They take every type. */
 #include "ops/family.h"
 
-/* ---- reshape and broadcast ----------------------------------------------------------------------------------------- */
+/* ---- reshape and broadcast --------------------------------------------------------------------------------------- */
 
 /* One size may be -1: whatever is left. */
 static int infer_reshape(fv_signature *s) {
@@ -26,8 +26,8 @@ static int infer_reshape(fv_signature *s) {
         wanted.dim[i] = a->dim[i];
     }
     if (!fits || (free_axis < 0 && rest != 1))
-        return fv_op_fail(s, FV_ERROR_SHAPE, "the %lld elements of %s do not fill %s", (long long)fv_shape_elements(x), FV_TEXT(x),
-                          FV_TEXT(&wanted));
+        return fv_op_fail(s, FV_ERROR_SHAPE, "the %lld elements of %s do not fill %s", (long long)fv_shape_elements(x),
+                          FV_TEXT(x), FV_TEXT(&wanted));
     if (free_axis >= 0) a->dim[free_axis] = rest;
     return fv_set_output(s, 0, s->input_type[0], a->rank, a->dim);
 }
@@ -49,7 +49,8 @@ static int infer_broadcast(fv_signature *s) {
     for (int32_t i = 1; fits && i <= x->rank; i++)
         fits = x->dim[x->rank - i] == 1 || x->dim[x->rank - i] == a->dim[a->rank - i];
     return fits ? FV_OK
-                : fv_op_fail(s, FV_ERROR_SHAPE, "the shape %s cannot be repeated to %s", FV_TEXT(x), FV_TEXT(&s->output[0]));
+                : fv_op_fail(s, FV_ERROR_SHAPE, "the shape %s cannot be repeated to %s", FV_TEXT(x),
+                             FV_TEXT(&s->output[0]));
 }
 
 FV_GRADIENT(broadcast_gradient) {
@@ -59,7 +60,7 @@ FV_GRADIENT(broadcast_gradient) {
     return fv_tape_status(tape);
 }
 
-/* ---- concat, slice, pad -------------------------------------------------------------------------------------------- */
+/* ---- concat, slice, pad ------------------------------------------------------------------------------------------ */
 
 static int infer_concat(fv_signature *s) {
     const fv_shape *first = s->input[0];
@@ -71,7 +72,8 @@ static int infer_concat(fv_signature *s) {
         bool fits = x->rank == first->rank;
         for (int32_t d = 0; fits && d < x->rank; d++) fits = d == *axis || x->dim[d] == first->dim[d];
         if (!fits)
-            return fv_op_fail(s, FV_ERROR_SHAPE, "the shapes %s and %s differ in more than axis %d", FV_TEXT(first), FV_TEXT(x), *axis);
+            return fv_op_fail(s, FV_ERROR_SHAPE, "the shapes %s and %s differ in more than axis %d", FV_TEXT(first),
+                              FV_TEXT(x), *axis);
         FV_TRY(fv_check_type(s, i, "further input", s->input_type[0]));
         if (__builtin_add_overflow(y.dim[*axis], x->dim[*axis], &y.dim[*axis]))
             return fv_op_fail(s, FV_ERROR_SHAPE, "the inputs, %s and more, are too large together", FV_TEXT(first));
@@ -101,9 +103,10 @@ static int infer_slice(fv_signature *s) {
     for (int32_t i = 0; i < FV_RANK; i++) {
         if (i >= x->rank) {
             a->begin[i] = a->size[i] = 0;
-        } else if (a->begin[i] < 0 || a->size[i] < 1 || a->begin[i] >= x->dim[i] || a->size[i] > x->dim[i] - a->begin[i]) {
-            return fv_op_fail(s, FV_ERROR_SHAPE, "%lld elements from %lld on are not within axis %d of %s", (long long)a->size[i],
-                              (long long)a->begin[i], i, FV_TEXT(x));
+        } else if (a->begin[i] < 0 || a->size[i] < 1 || a->begin[i] >= x->dim[i] ||
+                   a->size[i] > x->dim[i] - a->begin[i]) {
+            return fv_op_fail(s, FV_ERROR_SHAPE, "%lld elements from %lld on are not within axis %d of %s",
+                              (long long)a->size[i], (long long)a->begin[i], i, FV_TEXT(x));
         }
     }
     return fv_set_output(s, 0, s->input_type[0], x->rank, a->size);
@@ -130,8 +133,8 @@ static int infer_pad(fv_signature *s) {
             a->before[i] = a->after[i] = 0;
         } else if (a->before[i] < 0 || a->after[i] < 0 || __builtin_add_overflow(y.dim[i], a->before[i], &y.dim[i]) ||
                    __builtin_add_overflow(y.dim[i], a->after[i], &y.dim[i])) {
-            return fv_op_fail(s, FV_ERROR_SHAPE, "axis %d of %s cannot be padded by %lld and %lld", i, FV_TEXT(s->input[0]),
-                              (long long)a->before[i], (long long)a->after[i]);
+            return fv_op_fail(s, FV_ERROR_SHAPE, "axis %d of %s cannot be padded by %lld and %lld", i,
+                              FV_TEXT(s->input[0]), (long long)a->before[i], (long long)a->after[i]);
         }
     }
     return fv_set_output_like(s, 0, s->input_type[0], &y);

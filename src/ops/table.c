@@ -20,14 +20,17 @@ int fv_op_fail(fv_signature *s, fv_status status, const char *format, ...) {
     vsnprintf(sentence, sizeof sentence, format, arguments);
     va_end(arguments);
     bool named = s->layer && *s->layer;
-    return fv_fail(s->context, status, "%s%s%s: %s", fv_op_name(s->op), named ? " " : "", named ? s->layer : "", sentence);
+    return fv_fail(s->context, status, "%s%s%s: %s", fv_op_name(s->op), named ? " " : "", named ? s->layer : "",
+                   sentence);
 }
 
 /* The number of inputs is right and only optional ones are absent. */
 static int check_arity(fv_signature *s, const fv_op_desc *desc) {
     if (s->input_count < desc->least || (desc->most >= 0 && s->input_count > desc->most))
         return fv_op_fail(s, FV_ERROR_ARGUMENT, "%d inputs were given, it takes %s%d", s->input_count,
-                          desc->most == desc->least ? "" : s->input_count < desc->least ? "at least " : "at most ",
+                          desc->most == desc->least      ? ""
+                          : s->input_count < desc->least ? "at least "
+                                                         : "at most ",
                           s->input_count < desc->least ? desc->least : desc->most);
     for (int32_t i = 0; i < s->input_count; i++)
         if (!s->input[i] && !(i < 32 && desc->optional >> i & 1))
@@ -52,7 +55,8 @@ int fv_op_infer(fv_signature *s) {
     for (int32_t o = 0; o < desc->outputs; o++)
         for (int32_t axis = 0; axis < s->output[o].rank; axis++)
             if (s->output[o].dim[axis] < 1)
-                return fv_op_fail(s, FV_ERROR_SHAPE, "output %d would have the empty shape %s", o, FV_TEXT(&s->output[o]));
+                return fv_op_fail(s, FV_ERROR_SHAPE, "output %d would have the empty shape %s", o,
+                                  FV_TEXT(&s->output[o]));
     return FV_OK;
 }
 

@@ -1,5 +1,5 @@
-/* window.c - arithmetic of sliding windows: how many positions a kernel has along one axis, and what "same" and "full" mean
- * in pixels. Sizes come from users and files, so nothing here may overflow. */
+/* window.c - arithmetic of sliding windows: how many positions a kernel has along one axis, and what "same" and
+ * "full" mean in pixels. Sizes come from users and files, so nothing here may overflow. */
 #include "ops/ops.h"
 
 /* Cells from the first to the last one that a dilated kernel touches; false when there is no such number. */
@@ -15,7 +15,7 @@ int64_t fv_window_count(int64_t in, int64_t before, int64_t after, int64_t kerne
     if (in < 1 || before < 0 || after < 0 || stride < 1 || !window_extent(kernel, dilation, &extent) ||
         __builtin_add_overflow(in, before, &padded) || __builtin_add_overflow(padded, after, &room))
         return 0;
-    room -= extent; /* how far the window can move */
+    room -= extent;                                           /* how far the window can move */
     if (room < 0) return ceil_mode && room > -stride ? 1 : 0; /* the only window is a partial one */
     int64_t count = room / stride + 1, rest = room % stride;
     /* A partial last window must begin inside the input or the padding before it. */
@@ -32,7 +32,8 @@ void fv_window_padding(int32_t padding, int64_t in, int64_t kernel, int64_t dila
     if (padding == FV_FULL) {
         out[0] = out[1] = saturate(extent - 1);
     } else if (padding == FV_SAME && in >= 1 && stride >= 1) {
-        int64_t last = (in - 1) / stride * stride; /* where the last of ceil(in / stride) windows begins, without padding */
+        int64_t last =
+            (in - 1) / stride * stride; /* where the last of ceil(in / stride) windows begins, without padding */
         int64_t total = extent - (in - last);
         if (total < 0) total = 0;
         out[0] = saturate(total / 2);

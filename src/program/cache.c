@@ -32,9 +32,12 @@ static fv_program *make(fv_tape *tape, fv_store *store, uint64_t hash) {
 static int choose_slot(const fv_store *s, uint64_t hash) {
     int oldest = 0, empty = -1;
     for (int k = 0; k < FV_STORE_PROGRAMS; k++) {
-        if (!s->program[k]) empty = empty < 0 ? k : empty;
-        else if (s->program[k]->hash == hash) return k;
-        else if (s->program[oldest] && s->used[k] < s->used[oldest]) oldest = k;
+        if (!s->program[k])
+            empty = empty < 0 ? k : empty;
+        else if (s->program[k]->hash == hash)
+            return k;
+        else if (s->program[oldest] && s->used[k] < s->used[oldest])
+            oldest = k;
     }
     return empty >= 0 ? empty : oldest;
 }

@@ -10,14 +10,14 @@ enum { MOST_PARTS = 3, MOST_INPUTS = 6, MOST_OUTPUTS = 5 };
 typedef struct fuser {
     fv_tape *tape;
     fv_context *context;
-    int32_t *readers;      /* operand slots that hold the value   */
-    int32_t *reader;       /* the last operation that reads it    */
+    int32_t *readers; /* operand slots that hold the value   */
+    int32_t *reader;  /* the last operation that reads it    */
     int32_t value_capacity;
 } fuser;
 
 typedef struct match {
-    int32_t part[MOST_PARTS], part_count;           /* operations, ascending */
-    int32_t input[MOST_INPUTS], input_count;        /* values */
+    int32_t part[MOST_PARTS], part_count;    /* operations, ascending */
+    int32_t input[MOST_INPUTS], input_count; /* values */
     int32_t output[MOST_OUTPUTS], output_count;
     fv_attributes attributes;
 } match;
@@ -26,15 +26,20 @@ typedef struct pattern pattern;
 struct pattern {
     fv_op fused, first;
     bool (*matches)(const fuser *, const pattern *, int32_t operation, int attempt, match *);
-    int attempts;            /* ways to match at one operation, the longest first */
-    bool bias;               /* chain: a vector over the last axis may be added */
-    size_t activation;       /* where the attribute lies */
+    int attempts;      /* ways to match at one operation, the longest first */
+    bool bias;         /* chain: a vector over the last axis may be added */
+    size_t activation; /* where the attribute lies */
 };
 
 /* ---- What matching asks ------------------------------------------------------------------------------------------ */
 
-static const struct { fv_op op; fv_activation activation; } activations[] = {
-    { FV_OP_relu, FV_RELU }, { FV_OP_tanh, FV_TANH }, { FV_OP_sigmoid, FV_SIGMOID },
+static const struct {
+    fv_op op;
+    fv_activation activation;
+} activations[] = {
+    { FV_OP_relu, FV_RELU },
+    { FV_OP_tanh, FV_TANH },
+    { FV_OP_sigmoid, FV_SIGMOID },
 };
 
 static bool activation_of(fv_op op, int32_t *activation) {
@@ -65,7 +70,8 @@ static int32_t bias_of(const fuser *f, int32_t add, int32_t x) {
     int32_t bias = input_of(f, add, input_of(f, add, 0) == x ? 1 : 0);
     const fv_shape *shape = &t->value[x].shape, *vector = &t->value[bias].shape;
     bool fits = shape->rank > 1 && vector->rank == 1 && vector->dim[0] == shape->dim[shape->rank - 1] &&
-                t->value[bias].type == t->value[x].type && fv_shape_equal(shape, &t->value[t->operation[add].output].shape);
+                t->value[bias].type == t->value[x].type &&
+                fv_shape_equal(shape, &t->value[t->operation[add].output].shape);
     return fits ? bias : -1;
 }
 
@@ -144,7 +150,8 @@ static bool match_loss_train(const fuser *f, const pattern *p, int32_t operation
     for (; gradient < t->operation_count; gradient++) {
         const fv_operation *o = &t->operation[gradient];
         if (o->op == FV_OP_softmax_cross_entropy_gradient && input_of(f, gradient, 0) == logits &&
-            input_of(f, gradient, 1) == target && o->attributes.loss.smoothing == loss->attributes.loss.smoothing) break;
+            input_of(f, gradient, 1) == target && o->attributes.loss.smoothing == loss->attributes.loss.smoothing)
+            break;
     }
     if (gradient == t->operation_count) return false;
     add_part(m, operation);
@@ -172,7 +179,8 @@ static const pattern patterns[] = {
 /* The operations from the first part to the last: parts, those that depend on a part, the rest. */
 typedef enum role { REST, PART, DEPENDENT } role;
 
-static bool reads_from(const fv_tape *t, const fv_operation *o, int32_t first, int32_t last, const unsigned char *roles) {
+static bool reads_from(const fv_tape *t, const fv_operation *o, int32_t first, int32_t last,
+                       const unsigned char *roles) {
     for (int32_t k = 0; k < o->input_count; k++) {
         int32_t producer = t->value[t->operand[o->input + k]].producer;
         if (producer >= first && producer <= last && roles[producer - first] != REST) return true;
@@ -203,7 +211,8 @@ static bool order(const fuser *f, const match *m, unsigned char *roles) {
         roles[i - first] = REST;
         for (int k = 0; k < m->part_count; k++)
             if (m->part[k] == i) roles[i - first] = PART;
-        if (roles[i - first] == REST && o->op != FV_OP_NONE && reads_from(t, o, first, i - 1, roles)) roles[i - first] = DEPENDENT;
+        if (roles[i - first] == REST && o->op != FV_OP_NONE && reads_from(t, o, first, i - 1, roles))
+            roles[i - first] = DEPENDENT;
     }
     for (int32_t k = 0; k < m->input_count; k++) {
         int32_t producer = m->input[k] ? t->value[m->input[k]].producer : -1;
@@ -227,7 +236,7 @@ static bool supported(const fuser *f, const pattern *p, const match *m) {
     const fv_tape *t = f->tape;
     fv_tensor tensor[MOST_INPUTS + MOST_OUTPUTS];
     memset(tensor, 0, sizeof tensor);
-    int32_t ids[MOST_INPUTS + MOST_OUTPUTS] = {0};
+    int32_t ids[MOST_INPUTS + MOST_OUTPUTS] = { 0 };
     memcpy(ids, m->input, sizeof m->input);
     memcpy(ids + MOST_INPUTS, m->output, sizeof m->output);
     for (int i = 0; i < MOST_INPUTS + MOST_OUTPUTS; i++) {
@@ -238,8 +247,13 @@ static bool supported(const fuser *f, const pattern *p, const match *m) {
         if (!ids[i]) tensor[i].rank = -1;
     }
     const char *label = t->label[t->operation[m->part[0]].label];
-    fv_task task = { .op = p->fused, .input_count = m->input_count, .output_count = m->output_count, .attributes = &m->attributes,
-                     .input = tensor, .output = tensor + MOST_INPUTS, .layer = *label ? label : NULL };
+    fv_task task = { .op = p->fused,
+                     .input_count = m->input_count,
+                     .output_count = m->output_count,
+                     .attributes = &m->attributes,
+                     .input = tensor,
+                     .output = tensor + MOST_INPUTS,
+                     .layer = *label ? label : NULL };
     char why[256];
     return fv_task_supported(f->context, &task, why, sizeof why) == FV_OK;
 }
@@ -248,7 +262,8 @@ static int32_t add_operands(fuser *f, const int32_t *values, int32_t count) {
     fv_tape *t = f->tape;
     if (t->operand_count + count > t->operand_capacity) {
         int32_t capacity = t->operand_count + t->operand_count / 2 + count + 16;
-        int32_t *grown = fv_grow(f->context, t->operand, (size_t)t->operand_count, (size_t)capacity, sizeof *grown, "a tape");
+        int32_t *grown =
+            fv_grow(f->context, t->operand, (size_t)t->operand_count, (size_t)capacity, sizeof *grown, "a tape");
         if (!grown) return FV_ERROR_MEMORY;
         t->operand = grown;
         t->operand_capacity = capacity;
@@ -285,15 +300,23 @@ static int replace(fuser *f, const pattern *p, const match *m, const unsigned ch
     for (int32_t i = 0; i < old_count; i++)
         if (roles[i] == REST) list[count++] = t->operation[first + i];
     const fv_operation *head = &t->operation[first];
-    list[count++] = (fv_operation){ .op = p->fused, .input = input, .input_count = m->input_count, .output = output,
-        .output_count = m->output_count, .label = head->label, .backward = head->backward, .attributes = m->attributes };
+    list[count++] = (fv_operation){ .op = p->fused,
+                                    .input = input,
+                                    .input_count = m->input_count,
+                                    .output = output,
+                                    .output_count = m->output_count,
+                                    .label = head->label,
+                                    .backward = head->backward,
+                                    .attributes = m->attributes };
     int status = FV_OK;
     for (int32_t k = 0; k < m->output_count && !status; k++) {
         int32_t source = output + k;
-        if (m->output[k] == source || t->value[m->output[k]].kind == FV_VALUE_NONE) continue;
+        if (m->output[k] == source) continue;
         int32_t operand = add_operands(f, &source, 1);
-        if (operand < 0) status = operand;
-        else list[count++] = fv_tape_alias_operation(t, operand, m->output[k], head->label);
+        if (operand < 0)
+            status = operand;
+        else
+            list[count++] = fv_tape_alias_operation(t, operand, m->output[k], head->label);
     }
     for (int32_t i = 0; i < old_count; i++)
         if (roles[i] == DEPENDENT) list[count++] = t->operation[first + i];
@@ -354,6 +377,7 @@ int fv_tape_fuse(fv_tape *t, fv_context *c) {
             if (t->operation[i].op != patterns[k].first) continue;
             int fused = try_pattern(&f, &patterns[k], i);
             status = fused == 1 ? count_readers(&f) : fused;
+            if (fused == 1) i--; /* another operation stands here now */
         }
     }
     fv_free(f.readers);

@@ -8,9 +8,9 @@
 enum { ALIGNMENT = 64 };
 
 typedef struct block {
-    int64_t offset, bytes;      /* a multiple of the alignment */
-    int32_t first, last;        /* tasks */
-    int32_t value;              /* or -1 - task, for its scratch */
+    int64_t offset, bytes; /* a multiple of the alignment */
+    int32_t first, last;   /* tasks */
+    int32_t value;         /* or -1 - task, for its scratch */
 } block;
 
 static int64_t aligned(int64_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
@@ -29,8 +29,9 @@ static int measure_values(fv_program *p) {
         *place = (fv_place){ .offset = -1, .last = -1 };
         if (t->value[v].kind == FV_VALUE_NONE) continue;
         size_t bytes;
-        if (__builtin_mul_overflow((size_t)fv_shape_elements(&t->value[v].shape), fv_device_element(t->object.context, t->value[v].type), &bytes)
-            || bytes > (size_t)INT64_MAX - ALIGNMENT)
+        if (__builtin_mul_overflow((size_t)fv_shape_elements(&t->value[v].shape),
+                                   fv_device_element(t->object.context, t->value[v].type), &bytes) ||
+            bytes > (size_t)INT64_MAX - ALIGNMENT)
             return fv_fail_memory(t->object.context, "a value of a program", SIZE_MAX);
         place->bytes = (int64_t)bytes;
     }
@@ -45,7 +46,8 @@ static void find_aliases(fv_program *p) {
         const fv_op_desc *desc = fv_describe(o);
         if (desc->flags & FV_ALIAS) p->place[o->output].alias = t->operand[o->input];
         for (int32_t k = 0; k < o->output_count && desc->flags & FV_WRITES; k++)
-            if (t->value[o->output + k].kind == FV_VALUE_STATE) p->place[o->output + k].alias = t->value[o->output + k].previous;
+            if (t->value[o->output + k].kind == FV_VALUE_STATE)
+                p->place[o->output + k].alias = t->value[o->output + k].previous;
     }
 }
 
@@ -83,9 +85,11 @@ static bool dies_in_place(const fv_program *p, int32_t task, int32_t k, int32_t 
     const fv_tape *t = p->tape;
     const fv_operation *o = &t->operation[p->task_operation[task]];
     int32_t root = t->operand[o->input + k] ? fv_program_root(p, t->operand[o->input + k]) : 0;
-    if (!root || !in_arena(p, root) || p->place[root].last != task || p->place[root].bytes != p->place[output].bytes) return false;
+    if (!root || !in_arena(p, root) || p->place[root].last != task || p->place[root].bytes != p->place[output].bytes)
+        return false;
     for (int32_t other = 0; other < o->input_count; other++)
-        if (other != k && t->operand[o->input + other] && fv_program_root(p, t->operand[o->input + other]) == root) return false;
+        if (other != k && t->operand[o->input + other] && fv_program_root(p, t->operand[o->input + other]) == root)
+            return false;
     return true;
 }
 
@@ -135,13 +139,16 @@ static int place_blocks(fv_program *p, block *blocks, block **placed, int32_t co
         block *b = &blocks[i];
         int64_t end;
         b->offset = p->debug ? total : best_offset(b, placed, i); /* a debug program uses no memory twice */
-        if (__builtin_add_overflow(b->offset, b->bytes, &end)) return fv_fail_memory(p->object.context, "the arena of a program", SIZE_MAX);
+        if (__builtin_add_overflow(b->offset, b->bytes, &end))
+            return fv_fail_memory(p->object.context, "the arena of a program", SIZE_MAX);
         if (end > total) total = end;
         int32_t k = i;
         for (; k > 0 && placed[k - 1]->offset > b->offset; k--) placed[k] = placed[k - 1];
         placed[k] = b;
-        if (b->value < 0) p->scratch_offset[-1 - b->value] = b->offset;
-        else p->place[b->value].offset = b->offset;
+        if (b->value < 0)
+            p->scratch_offset[-1 - b->value] = b->offset;
+        else
+            p->place[b->value].offset = b->offset;
     }
     p->arena_bytes = (size_t)total;
     return FV_OK;

@@ -15,8 +15,13 @@ static void describe_operand(const fv_tape *t, int32_t value, fv_tensor *tensor)
 void fv_task_describe(const fv_tape *t, int32_t operation, fv_task *task) {
     const fv_operation *o = &t->operation[operation];
     const char *label = t->label[o->label];
-    *task = (fv_task){ .op = o->op, .input_count = o->input_count, .output_count = o->output_count, .attributes = &o->attributes,
-                       .input = task->input, .output = task->output, .layer = *label ? label : NULL };
+    *task = (fv_task){ .op = o->op,
+                       .input_count = o->input_count,
+                       .output_count = o->output_count,
+                       .attributes = &o->attributes,
+                       .input = task->input,
+                       .output = task->output,
+                       .layer = *label ? label : NULL };
     for (int32_t k = 0; k < o->input_count; k++) describe_operand(t, t->operand[o->input + k], &task->input[k]);
     for (int32_t k = 0; k < o->output_count; k++) describe_operand(t, o->output + k, &task->output[k]);
 }
@@ -53,8 +58,10 @@ static int allocate_tasks(fv_program *p) {
     p->group = fv_alloc(c, tasks, sizeof *p->group, what);
     p->tensor = fv_alloc(c, tensors, sizeof *p->tensor, what);
     p->tensor_value = fv_alloc(c, tensors, sizeof *p->tensor_value, what);
-    return p->task && p->task_operation && p->task_group && p->scratch_offset && p->group && p->tensor && p->tensor_value
-         ? FV_OK : FV_ERROR_MEMORY;
+    return p->task && p->task_operation && p->task_group && p->scratch_offset && p->group && p->tensor &&
+                   p->tensor_value
+               ? FV_OK
+               : FV_ERROR_MEMORY;
 }
 
 static void fill_tasks(fv_program *p) {
@@ -80,7 +87,8 @@ static int ask_kernels(fv_program *p) {
     for (int32_t i = 0; i < p->task_count; i++) {
         int status = fv_task_supported(c, &p->task[i], why, sizeof why);
         if (status)
-            return fv_fail(c, FV_ERROR_UNSUPPORTED, "%s: not supported by %s: %s", fv_task_name(&p->task[i], name), c->device_name, why);
+            return fv_fail(c, FV_ERROR_UNSUPPORTED, "%s: not supported by %s: %s", fv_task_name(&p->task[i], name),
+                           c->device_name, why);
     }
     return FV_OK;
 }
@@ -126,7 +134,8 @@ static int allocate_regions(fv_program *p) {
         int64_t end;
         if (value->kind == FV_VALUE_NONE || !fv_value_in_store(value)) continue;
         if (__builtin_add_overflow(value->offset, fv_shape_elements(&value->shape), &end))
-            return fv_fail(p->object.context, FV_ERROR_ARGUMENT, "value %d lies beyond the %s of its store", v, fv_region_name(value->region));
+            return fv_fail(p->object.context, FV_ERROR_ARGUMENT, "value %d lies beyond the %s of its store", v,
+                           fv_region_name(value->region));
         int status = fv_store_region(value->store, value->region, end);
         if (status) return status;
     }
@@ -181,10 +190,14 @@ void *fv_program_address(const fv_program *p, int32_t value) {
     const fv_place *place = &p->place[root];
     if (v->kind == FV_VALUE_NONE) return NULL;
     if (fv_value_in_store(v))
-        return (unsigned char *)v->store->data[v->region] + (size_t)v->offset * fv_device_element(p->object.context, v->type);
+        return (unsigned char *)v->store->data[v->region] +
+               (size_t)v->offset * fv_device_element(p->object.context, v->type);
     if (p->bound[root]) return p->bound[root];
     if (place->offset < 0) return NULL;
-    void *base = v->kind == FV_VALUE_INPUT ? p->inputs : v->kind == FV_VALUE_CONSTANT ? p->constants : p->store ? p->store->arena : p->arena;
+    void *base = v->kind == FV_VALUE_INPUT      ? p->inputs
+                 : v->kind == FV_VALUE_CONSTANT ? p->constants
+                 : p->store                     ? p->store->arena
+                                                : p->arena;
     return base ? (unsigned char *)base + place->offset : NULL;
 }
 
@@ -220,8 +233,8 @@ static int make_groups(fv_program *p) {
     for (int32_t g = 0; g < count; g++) {
         const fv_group *group = &p->group[g];
         if (group->first < end || group->count < 1 || group->count > p->task_count - group->first)
-            return fv_fail(c, FV_ERROR_INTERNAL, "%s: group %d of tasks %d..%d is not behind the one before it", c->device_name, g,
-                           group->first, group->first + group->count - 1);
+            return fv_fail(c, FV_ERROR_INTERNAL, "%s: group %d of tasks %d..%d is not behind the one before it",
+                           c->device_name, g, group->first, group->first + group->count - 1);
         end = group->first + group->count;
         for (int32_t i = group->first; i < end; i++) p->task_group[i] = g;
     }
@@ -230,7 +243,8 @@ static int make_groups(fv_program *p) {
 
 int fv_program_resolve(fv_program *p) {
     fv_context *c = p->object.context;
-    if (p->orphan) return fv_fail(c, FV_ERROR_ARGUMENT, "a program was used after a net that it works on had been freed");
+    if (p->orphan)
+        return fv_fail(c, FV_ERROR_ARGUMENT, "a program was used after a net that it works on had been freed");
     int status = allocate_arena(p);
     if (!status) status = fv_program_input_memory(p);
     if (status) return status;

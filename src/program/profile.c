@@ -25,14 +25,19 @@ static void print_place(const fv_program *p, int32_t value, FILE *file) {
     const fv_place *place = &p->place[value];
     int32_t root = fv_program_root(p, value);
     if (fv_value_in_store(v))
-        fprintf(file, "%s %lld + %lld", fv_region_name(v->region), (long long)v->offset, (long long)fv_shape_elements(&v->shape));
-    else if (place->last < 0) fprintf(file, "unread");
-    else fprintf(file, "%lld + %lld%s", (long long)p->place[root].offset, (long long)place->bytes, root == value ? "" : " in place");
+        fprintf(file, "%s %lld + %lld", fv_region_name(v->region), (long long)v->offset,
+                (long long)fv_shape_elements(&v->shape));
+    else if (place->last < 0)
+        fprintf(file, "unread");
+    else
+        fprintf(file, "%lld + %lld%s", (long long)p->place[root].offset, (long long)place->bytes,
+                root == value ? "" : " in place");
 }
 
 static void print_task(const fv_program *p, int32_t i, FILE *file) {
     const fv_task *task = &p->task[i];
-    fprintf(file, "%5d%c %-32s %-20s ", i, p->task_group[i] >= 0 ? '|' : ' ', fv_op_name(task->op), task->layer ? task->layer : "");
+    fprintf(file, "%5d%c %-32s %-20s ", i, p->task_group[i] >= 0 ? '|' : ' ', fv_op_name(task->op),
+            task->layer ? task->layer : "");
     print_operands(p, task->input, task->input_count, file);
     fprintf(file, " -> ");
     print_operands(p, task->output, task->output_count, file);
@@ -42,15 +47,17 @@ static void print_task(const fv_program *p, int32_t i, FILE *file) {
         fprintf(file, " @ ");
         print_place(p, value, file);
     }
-    if (task->scratch_bytes) fprintf(file, "; scratch %lld + %zu", (long long)p->scratch_offset[i], task->scratch_bytes);
+    if (task->scratch_bytes)
+        fprintf(file, "; scratch %lld + %zu", (long long)p->scratch_offset[i], task->scratch_bytes);
     if (task->algorithm) fprintf(file, "; %s", task->algorithm);
     fprintf(file, "\n");
 }
 
 int fv_program_print(const fv_program *p, FILE *file) {
     if (!p || !file) return FV_ERROR_ARGUMENT;
-    fprintf(file, "%d tasks on %s%s: arena %zu bytes, inputs %zu, constants %zu\n", p->task_count, p->object.context->device_name,
-            p->debug ? ", debug" : "", p->arena_bytes, p->input_bytes, p->constant_bytes);
+    fprintf(file, "%d tasks on %s%s: arena %zu bytes, inputs %zu, constants %zu\n", p->task_count,
+            p->object.context->device_name, p->debug ? ", debug" : "", p->arena_bytes, p->input_bytes,
+            p->constant_bytes);
     for (int32_t i = 0; i < p->task_count; i++) print_task(p, i, file);
     for (int32_t g = 0; g < p->group_count; g++)
         fprintf(file, "group %d: tasks %d..%d%s%s\n", g, p->group[g].first, p->group[g].first + p->group[g].count - 1,
@@ -89,9 +96,11 @@ static int32_t make_lines(const fv_program *p, line *lines) {
     for (int32_t i = 0; i < p->task_count; i += lines[count++].count) {
         const fv_group *group = p->task_group[i] >= 0 ? &p->group[p->task_group[i]] : NULL;
         line *l = &lines[count];
-        *l = (line){ .first = i, .count = group ? group->count : 1, .algorithm = group ? group->algorithm : p->task[i].algorithm };
+        *l = (line){ .first = i,
+                     .count = group ? group->count : 1,
+                     .algorithm = group ? group->algorithm : p->task[i].algorithm };
         for (int32_t k = 0; k < l->count; k++) {
-            fv_cost cost = {0};
+            fv_cost cost = { 0 };
             fv_tape_cost(p->tape, p->task_operation[i + k], &cost);
             l->flops += cost.flops;
             l->bytes += cost.bytes;
@@ -111,7 +120,8 @@ static int time_line(fv_program *p, const line *l, double *seconds) {
     if (!status) status = b->sync(c->device);
     *seconds = now() - begin;
     char name[128];
-    if (status && fv_ok(c)) fv_fail(c, status, "%s: failed on %s", fv_task_name(&p->task[l->first], name), c->device_name);
+    if (status && fv_ok(c))
+        fv_fail(c, status, "%s: failed on %s", fv_task_name(&p->task[l->first], name), c->device_name);
     return status;
 }
 
@@ -130,14 +140,14 @@ static int measure(fv_program *p, line *lines, int32_t count, int runs, double *
 }
 
 static void print_lines(const fv_program *p, const line *lines, int32_t count, FILE *file) {
-    line sum = {0};
+    line sum = { 0 };
     for (int32_t i = 0; i < count; i++) {
         sum.seconds += lines[i].seconds;
         sum.flops += lines[i].flops;
         sum.bytes += lines[i].bytes;
     }
-    fprintf(file, "%12s %7s %10s %8s %5s  %-32s %-20s %s\n", "microseconds", "share", "GFLOP/s", "GB/s", "task", "operation", "layer",
-            "algorithm");
+    fprintf(file, "%12s %7s %10s %8s %5s  %-32s %-20s %s\n", "microseconds", "share", "GFLOP/s", "GB/s", "task",
+            "operation", "layer", "algorithm");
     for (int32_t i = 0; i < count; i++) {
         const line *l = &lines[i];
         const fv_task *task = &p->task[l->first];
@@ -149,14 +159,16 @@ static void print_lines(const fv_program *p, const line *lines, int32_t count, F
                 fv_op_name(task->op), task->layer ? task->layer : "", l->algorithm ? l->algorithm : "", group);
     }
     double rate = sum.seconds > 0 ? 1e-9 / sum.seconds : 0;
-    fprintf(file, "%12.1f %6.1f%% %10.2f %8.2f %5s  sum of %d\n", 1e6 * sum.seconds, 100.0, sum.flops * rate, sum.bytes * rate, "", count);
+    fprintf(file, "%12.1f %6.1f%% %10.2f %8.2f %5s  sum of %d\n", 1e6 * sum.seconds, 100.0, sum.flops * rate,
+            sum.bytes * rate, "", count);
 }
 
 /* Medians over the runs, after one run to warm up. These are real runs: a training step trains. */
 int fv_program_profile(fv_program *p, int runs, FILE *file) {
     fv_context *c = p ? p->object.context : NULL;
     if (!fv_ok(c)) return c ? c->status : FV_ERROR_ARGUMENT;
-    if (runs < 1 || !file) return fv_fail(c, FV_ERROR_ARGUMENT, "fv_program_profile: %d runs, or no file to write to", runs);
+    if (runs < 1 || !file)
+        return fv_fail(c, FV_ERROR_ARGUMENT, "fv_program_profile: %d runs, or no file to write to", runs);
     int status = fv_run(p);
     if (status || !p->task_count) return status;
     line *lines = fv_alloc(c, (size_t)p->task_count, sizeof *lines, "a profile");

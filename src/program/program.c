@@ -15,7 +15,8 @@ static bool is_weight(fv_region region) { return region == FV_PARAMETERS || regi
 static bool writes_weights(const fv_tape *t, const fv_store *store) {
     for (int32_t v = 1; v < t->value_count; v++) {
         const fv_tape_value *value = &t->value[v];
-        if (value->store == store && is_weight(value->region) && value->kind != FV_VALUE_NONE && value->producer >= 0) return true;
+        if (value->store == store && is_weight(value->region) && value->kind != FV_VALUE_NONE && value->producer >= 0)
+            return true;
     }
     return false;
 }
@@ -53,8 +54,8 @@ void fv_program_release(void *object) {
     fv_device_free(c, p->arena, p->arena_bytes);
     fv_device_free(c, p->inputs, p->input_bytes);
     fv_device_free(c, p->constants, p->constant_bytes);
-    void *const owned[] = { p->stores, p->place, p->bound, p->task, p->task_operation, p->scratch_offset, p->tensor, p->tensor_value,
-                            p->group, p->task_group };
+    void *const owned[] = { p->stores,         p->place,  p->bound,        p->task,  p->task_operation,
+                            p->scratch_offset, p->tensor, p->tensor_value, p->group, p->task_group };
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) fv_free(owned[i]);
     fv_tape_free(p->tape);
     fv_free(p);

@@ -29,7 +29,8 @@ int fv_tape_splice(fv_tape *t, int32_t first, int32_t old_count, const fv_operat
     int32_t total = t->operation_count - old_count + new_count;
     if (total > t->operation_capacity) {
         int32_t capacity = total + total / 2;
-        fv_operation *grown = fv_grow(c, t->operation, (size_t)t->operation_count, (size_t)capacity, sizeof *grown, "a tape");
+        fv_operation *grown =
+            fv_grow(c, t->operation, (size_t)t->operation_count, (size_t)capacity, sizeof *grown, "a tape");
         if (!grown) return FV_ERROR_MEMORY;
         t->operation = grown;
         t->operation_capacity = capacity;
@@ -46,7 +47,8 @@ int32_t fv_tape_clone_value(fv_tape *t, const fv_tape_value *like) {
     fv_tape_value value = *like;
     if (t->value_count == t->value_capacity) {
         int32_t capacity = t->value_count + t->value_count / 2 + 16;
-        fv_tape_value *grown = fv_grow(t->object.context, t->value, (size_t)t->value_count, (size_t)capacity, sizeof *grown, "a tape");
+        fv_tape_value *grown =
+            fv_grow(t->object.context, t->value, (size_t)t->value_count, (size_t)capacity, sizeof *grown, "a tape");
         if (!grown) return FV_ERROR_MEMORY;
         t->value = grown;
         t->value_capacity = capacity;
@@ -76,7 +78,8 @@ fv_operation fv_tape_alias_operation(const fv_tape *t, int32_t operand, int32_t 
 static int32_t add_operand(fv_tape *t, int32_t value) {
     if (t->operand_count == t->operand_capacity) {
         int32_t capacity = t->operand_count + t->operand_count / 2 + 16;
-        int32_t *grown = fv_grow(t->object.context, t->operand, (size_t)t->operand_count, (size_t)capacity, sizeof *grown, "a tape");
+        int32_t *grown =
+            fv_grow(t->object.context, t->operand, (size_t)t->operand_count, (size_t)capacity, sizeof *grown, "a tape");
         if (!grown) return FV_ERROR_MEMORY;
         t->operand = grown;
         t->operand_capacity = capacity;
@@ -105,7 +108,8 @@ static void need_placed(const fv_tape *t, const fv_operation *writer, bool *need
 /* One sweep from the end: an operation lives if it writes state or makes something that is kept or read by a living one. */
 int fv_tape_remove_dead(fv_tape *t) {
     if (!t) return FV_ERROR_ARGUMENT;
-    bool *needed = fv_alloc(t->object.context, (size_t)t->value_count, sizeof *needed, "the removal of dead operations");
+    bool *needed =
+        fv_alloc(t->object.context, (size_t)t->value_count, sizeof *needed, "the removal of dead operations");
     if (!needed) return FV_ERROR_MEMORY;
     for (int32_t v = 1; v < t->value_count; v++) needed[v] = t->value[v].kept;
     for (int32_t i = t->operation_count - 1; i >= 0; i--) {
@@ -131,7 +135,7 @@ static int expand(fv_tape *t, int32_t i) {
     const fv_operation fused = t->operation[i];
     const fv_op_desc *desc = fv_describe(&fused);
     fv_context *c = t->object.context;
-    fv_value input[MOST_OPERANDS] = {{0}}, output[MOST_OPERANDS] = {{0}};
+    fv_value input[MOST_OPERANDS] = { { 0 } }, output[MOST_OPERANDS] = { { 0 } };
     if (!desc->expand || fused.input_count > MOST_OPERANDS || fused.output_count > MOST_OPERANDS)
         return fv_fail(c, FV_ERROR_INTERNAL, "%s has no expansion", desc->name);
     for (int32_t k = 0; k < fused.input_count; k++) input[k].id = t->operand[fused.input + k];
@@ -147,10 +151,12 @@ static int expand(fv_tape *t, int32_t i) {
     t->operation_count = old_count;
     for (int32_t k = 0; k < appended; k++) replacement[k].backward = fused.backward;
     for (int32_t k = 0; k < fused.output_count && !status; k++) {
-        if (!output[k].id || t->value[fused.output + k].kind == FV_VALUE_NONE) continue;
+        if (!output[k].id) continue;
         int32_t operand = add_operand(t, output[k].id);
-        if (operand < 0) status = operand;
-        else replacement[count++] = fv_tape_alias_operation(t, operand, fused.output + k, fused.label);
+        if (operand < 0)
+            status = operand;
+        else
+            replacement[count++] = fv_tape_alias_operation(t, operand, fused.output + k, fused.label);
     }
     if (!status) status = fv_tape_splice(t, i, 1, replacement, count);
     fv_free(replacement);

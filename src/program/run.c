@@ -75,7 +75,8 @@ int fv_run(fv_program *p) {
     int status = addresses_hold(p) ? FV_OK : fv_program_resolve(p);
     if (!status && p->debug) status = poison(p);
     if (status) return status;
-    bool capture = c->backend->capture_begin && c->backend->capture_end && c->backend->replay && !p->debug && p->runs > 0;
+    bool capture =
+        c->backend->capture_begin && c->backend->capture_end && c->backend->replay && !p->debug && p->runs > 0;
     status = capture ? run_captured(p) : run_tasks(p);
     if (status && fv_ok(c)) fv_fail(c, status, "%s: a captured program failed", c->device_name);
     p->runs++;
@@ -94,21 +95,23 @@ static const char *describe(const fv_program *p, int32_t id, char buffer[256]) {
     char shape[96];
     const fv_operation *o = v->producer >= 0 ? &t->operation[v->producer] : NULL;
     const char *label = o ? t->label[o->label] : "";
-    snprintf(buffer, 256, "value %d (%s%s%s, %s %s)", id, o ? fv_op_name(o->op) : kinds[v->kind], *label ? " of " : "", label,
-             fv_type_name(v->type), fv_shape_text(&v->shape, shape));
+    snprintf(buffer, 256, "value %d (%s%s%s, %s %s)", id, o ? fv_op_name(o->op) : kinds[v->kind], *label ? " of " : "",
+             label, fv_type_name(v->type), fv_shape_text(&v->shape, shape));
     return buffer;
 }
 
 static int check_access(fv_program *p, fv_value value, const void *data, size_t bytes, const char *verb) {
     fv_context *c = p->object.context;
     char text[256];
-    if (p->orphan) return fv_fail(c, FV_ERROR_ARGUMENT, "a program was used after a net that it works on had been freed");
+    if (p->orphan)
+        return fv_fail(c, FV_ERROR_ARGUMENT, "a program was used after a net that it works on had been freed");
     if (!fv_value_valid(p->tape, value) || p->tape->value[value.id].kind == FV_VALUE_NONE)
         return fv_fail(c, FV_ERROR_ARGUMENT, "%s: the program has no value %d", verb, value.id);
     const fv_tape_value *v = &p->tape->value[value.id];
     size_t needed = (size_t)fv_shape_elements(&v->shape) * fv_type_bytes(v->type);
     if (bytes != needed)
-        return fv_fail(c, FV_ERROR_SHAPE, "%s: %s has %zu bytes, but %zu were given", verb, describe(p, value.id, text), needed, bytes);
+        return fv_fail(c, FV_ERROR_SHAPE, "%s: %s has %zu bytes, but %zu were given", verb, describe(p, value.id, text),
+                       needed, bytes);
     if (!data) return fv_fail(c, FV_ERROR_ARGUMENT, "%s: the data of %s are NULL", verb, describe(p, value.id, text));
     return FV_OK;
 }
@@ -126,7 +129,8 @@ int fv_write(fv_program *p, fv_value value, const void *data, size_t bytes) {
         return fv_fail(c, FV_ERROR_ARGUMENT, "fv_write: %s is bound to device memory", describe(p, value.id, text));
     if (p->place[value.id].last < 0) return FV_OK; /* nothing reads it */
     status = fv_program_input_memory(p);
-    return status ? status : fv_device_write(c, fv_program_address(p, value.id), v->type, fv_shape_elements(&v->shape), data);
+    return status ? status
+                  : fv_device_write(c, fv_program_address(p, value.id), v->type, fv_shape_elements(&v->shape), data);
 }
 
 /* Temporaries must be kept, and hold something only after a run; states, inputs and constants can always be read. */
@@ -143,11 +147,14 @@ int fv_read(fv_program *p, fv_value value, void *data, size_t bytes) {
         return FV_OK;
     }
     if (v->kind == FV_VALUE_TEMPORARY && !v->kept && !p->debug)
-        return fv_fail(c, FV_ERROR_ARGUMENT, "fv_read: %s is not kept: call fv_keep before fv_compile", describe(p, value.id, text));
+        return fv_fail(c, FV_ERROR_ARGUMENT, "fv_read: %s is not kept: call fv_keep before fv_compile",
+                       describe(p, value.id, text));
     if (v->kind == FV_VALUE_TEMPORARY && !(p->ran && (!p->store || p->store->arena_version == p->arena_seen)))
         return fv_fail(c, FV_ERROR_ARGUMENT, "fv_read: %s holds nothing before fv_run", describe(p, value.id, text));
     const void *from = fv_program_address(p, value.id);
-    if (!from) return fv_fail(c, FV_ERROR_ARGUMENT, "fv_read: %s has no memory: nothing wrote or reads it", describe(p, value.id, text));
+    if (!from)
+        return fv_fail(c, FV_ERROR_ARGUMENT, "fv_read: %s has no memory: nothing wrote or reads it",
+                       describe(p, value.id, text));
     return fv_device_read(c, data, v->type, elements, from);
 }
 
@@ -180,7 +187,8 @@ static int64_t count_nonfinite(const void *data, fv_type type, int64_t elements,
 }
 
 /* 1 and a sentence if the value is not finite, 0 if it is, or a status. Doubles are narrowed: what overflows a float counts. */
-static int look_at(fv_program *p, int32_t task, int32_t id, const char *role, void *buffer, char *sentence, size_t bytes) {
+static int look_at(fv_program *p, int32_t task, int32_t id, const char *role, void *buffer, char *sentence,
+                   size_t bytes) {
     const fv_tape_value *v = &p->tape->value[id];
     const void *from = fv_program_address(p, id);
     if (!id || !is_float(v->type) || !from) return 0;
@@ -190,8 +198,9 @@ static int look_at(fv_program *p, int32_t task, int32_t id, const char *role, vo
     int64_t count = count_nonfinite(buffer, v->type, elements, &first);
     if (!count) return 0;
     char name[128], shape[96];
-    snprintf(sentence, bytes, "%s: %s %s is not finite: %lld of %lld elements, the first at %lld", fv_task_name(&p->task[task], name),
-             role, fv_shape_text(&v->shape, shape), (long long)count, (long long)elements, (long long)first);
+    snprintf(sentence, bytes, "%s: %s %s is not finite: %lld of %lld elements, the first at %lld",
+             fv_task_name(&p->task[task], name), role, fv_shape_text(&v->shape, shape), (long long)count,
+             (long long)elements, (long long)first);
     p->nonfinite_task = task;
     return 1;
 }
@@ -206,7 +215,8 @@ static int examine(fv_program *p, int32_t task, bool before, void *buffer, char 
         const fv_tape_value *v = &p->tape->value[fv_program_root(p, id)];
         if (before && v->producer >= 0) continue;
         bool state = v->kind == FV_VALUE_STATE;
-        snprintf(role, sizeof role, "%s %d%s%s", before ? "input" : "output", k, state ? ", of the " : "", state ? fv_region_name(v->region) : "");
+        snprintf(role, sizeof role, "%s %d%s%s", before ? "input" : "output", k, state ? ", of the " : "",
+                 state ? fv_region_name(v->region) : "");
         int found = look_at(p, task, id, role, buffer, sentence, bytes);
         if (found) return found;
     }
@@ -216,7 +226,8 @@ static int examine(fv_program *p, int32_t task, bool before, void *buffer, char 
 int fv_program_find_nonfinite(fv_program *p, char *sentence, size_t bytes) {
     fv_context *c = p ? p->object.context : NULL;
     if (!fv_ok(c)) return c ? c->status : FV_ERROR_ARGUMENT;
-    if (!p->debug) return fv_fail(c, FV_ERROR_ARGUMENT, "only a debug program can be searched for values that are not finite");
+    if (!p->debug)
+        return fv_fail(c, FV_ERROR_ARGUMENT, "only a debug program can be searched for values that are not finite");
     int status = fv_program_resolve(p);
     if (!status) status = poison(p);
     if (status) return status;

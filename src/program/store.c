@@ -7,19 +7,23 @@ enum { CHUNK = 1024 }; /* elements converted at a time, on the stack: reading an
 
 /* What a region holds, and how long it is by nature. */
 typedef enum size_rule { FREE_SIZE, PARAMETER_SIZE, STATISTIC_SIZE, SEGMENT_SIZE, CONTROL_SIZE } size_rule;
-static const struct { const char *name; fv_type type; size_rule size; } regions[FV_REGION_COUNT] = {
-    [FV_REGION_NONE]     = { "none", FV_F32, FREE_SIZE },
-    [FV_PARAMETERS]      = { "parameters", FV_F32, PARAMETER_SIZE },
-    [FV_GRADIENTS]       = { "gradients", FV_F32, PARAMETER_SIZE },
-    [FV_SLOT0]           = { "slot0", FV_F32, PARAMETER_SIZE },
-    [FV_SLOT1]           = { "slot1", FV_F32, PARAMETER_SIZE },
-    [FV_STATISTICS]      = { "statistics", FV_F32, STATISTIC_SIZE },
+static const struct {
+    const char *name;
+    fv_type type;
+    size_rule size;
+} regions[FV_REGION_COUNT] = {
+    [FV_REGION_NONE] = { "none", FV_F32, FREE_SIZE },
+    [FV_PARAMETERS] = { "parameters", FV_F32, PARAMETER_SIZE },
+    [FV_GRADIENTS] = { "gradients", FV_F32, PARAMETER_SIZE },
+    [FV_SLOT0] = { "slot0", FV_F32, PARAMETER_SIZE },
+    [FV_SLOT1] = { "slot1", FV_F32, PARAMETER_SIZE },
+    [FV_STATISTICS] = { "statistics", FV_F32, STATISTIC_SIZE },
     [FV_NEXT_STATISTICS] = { "next statistics", FV_F32, STATISTIC_SIZE },
-    [FV_SEGMENTS]        = { "segments", FV_U8, SEGMENT_SIZE },
-    [FV_CONTROL]         = { "control", FV_U8, CONTROL_SIZE },
-    [FV_RATES]           = { "rates", FV_F32, FREE_SIZE },
-    [FV_ORDER]           = { "order", FV_I32, FREE_SIZE },
-    [FV_METRICS]         = { "metrics", FV_F32, FREE_SIZE },
+    [FV_SEGMENTS] = { "segments", FV_U8, SEGMENT_SIZE },
+    [FV_CONTROL] = { "control", FV_U8, CONTROL_SIZE },
+    [FV_RATES] = { "rates", FV_F32, FREE_SIZE },
+    [FV_ORDER] = { "order", FV_I32, FREE_SIZE },
+    [FV_METRICS] = { "metrics", FV_F32, FREE_SIZE },
 };
 
 fv_type fv_region_type(fv_region region) { return regions[region].type; }
@@ -41,7 +45,9 @@ size_t fv_device_element(const fv_context *c, fv_type type) {
     return type == FV_F32 && c->backend ? c->backend->real_bytes : fv_type_bytes(type);
 }
 
-static bool converts(const fv_context *c, fv_type type) { return type == FV_F32 && c->backend->real_bytes == sizeof(double); }
+static bool converts(const fv_context *c, fv_type type) {
+    return type == FV_F32 && c->backend->real_bytes == sizeof(double);
+}
 
 /* A backend that fails without a word must still leave an error. */
 static int device_status(fv_context *c, int status, const char *doing) {
@@ -89,18 +95,21 @@ int fv_device_read(fv_context *c, void *to, fv_type type, int64_t elements, cons
 
 static bool padded(int64_t elements) { return elements >= 0 && elements % 16 == 0; }
 
-fv_store *fv_store_new(fv_context *c, const fv_segment *segments, int32_t count, int64_t parameters, int64_t statistics) {
+fv_store *fv_store_new(fv_context *c, const fv_segment *segments, int32_t count, int64_t parameters,
+                       int64_t statistics) {
     if (!fv_ok(c)) return NULL;
     if (count < 0 || (count && !segments) || !padded(parameters) || !padded(statistics)) {
-        fv_fail(c, FV_ERROR_ARGUMENT, "a store of %d segments, %lld parameters, %lld statistics: regions are padded to 16 elements",
-                count, (long long)parameters, (long long)statistics);
+        fv_fail(c, FV_ERROR_ARGUMENT,
+                "a store of %d segments, %lld parameters, %lld statistics: regions are padded to 16 elements", count,
+                (long long)parameters, (long long)statistics);
         return NULL;
     }
     for (int32_t i = 0; i < count; i++) {
         int64_t end;
         if (segments[i].offset < 0 || segments[i].length < 0 ||
             __builtin_add_overflow(segments[i].offset, segments[i].length, &end) || end > parameters) {
-            fv_fail(c, FV_ERROR_ARGUMENT, "segment %d of a store reaches beyond its %lld parameters", i, (long long)parameters);
+            fv_fail(c, FV_ERROR_ARGUMENT, "segment %d of a store reaches beyond its %lld parameters", i,
+                    (long long)parameters);
             return NULL;
         }
     }
@@ -177,7 +186,8 @@ int fv_store_region(fv_store *s, fv_region region, int64_t elements) {
     if (!s) return FV_ERROR_ARGUMENT;
     if (!fv_ok(s->context)) return s->context->status;
     if (region <= FV_REGION_NONE || region >= FV_REGION_COUNT || elements < 0)
-        return fv_fail(s->context, FV_ERROR_ARGUMENT, "a store has no region %d of %lld elements", region, (long long)elements);
+        return fv_fail(s->context, FV_ERROR_ARGUMENT, "a store has no region %d of %lld elements", region,
+                       (long long)elements);
     bool fresh = !s->data[region];
     int64_t natural = natural_size(s, region);
     int64_t wanted = elements > natural ? elements : natural;
@@ -209,7 +219,8 @@ int fv_store_write(fv_store *s, fv_region region, int64_t offset, int64_t elemen
 int fv_store_read(fv_store *s, fv_region region, int64_t offset, int64_t elements, void *data) {
     if (!s) return FV_ERROR_ARGUMENT;
     int status = FV_OK;
-    if (region <= FV_REGION_NONE || region >= FV_REGION_COUNT || !s->data[region]) status = fv_store_region(s, region, 0);
+    if (region <= FV_REGION_NONE || region >= FV_REGION_COUNT || !s->data[region])
+        status = fv_store_region(s, region, 0);
     if (!status) status = check_range(s, region, offset, elements, "reading");
     if (status || !elements) return status;
     const unsigned char *from = (const unsigned char *)s->data[region] + region_bytes(s, region, offset);
@@ -222,7 +233,8 @@ int fv_store_set_segments(fv_store *s, const fv_segment *segments, int32_t count
     if (count != s->segment_count)
         return fv_fail(s->context, FV_ERROR_ARGUMENT, "a store of %d segments was given %d", s->segment_count, count);
     if (count) memcpy(s->segment, segments, (size_t)count * sizeof *segments);
-    return s->data[FV_SEGMENTS] && count ? fv_store_write(s, FV_SEGMENTS, 0, natural_size(s, FV_SEGMENTS), segments) : FV_OK;
+    return s->data[FV_SEGMENTS] && count ? fv_store_write(s, FV_SEGMENTS, 0, natural_size(s, FV_SEGMENTS), segments)
+                                         : FV_OK;
 }
 
 /* ---- The shared arena -------------------------------------------------------------------------------------------- */

@@ -4,9 +4,9 @@
 #include "program/program.h"
 #include <stdlib.h>
 
-typedef struct span {            /* memory in use from task `first` to task `last` */
+typedef struct span { /* memory in use from task `first` to task `last` */
     int64_t offset, end;
-    int32_t first, last, value;  /* value -1: scratch */
+    int32_t first, last, value; /* value -1: scratch */
 } span;
 
 /* ---- Who made what ----------------------------------------------------------------------------------------------- */
@@ -36,10 +36,11 @@ static int check_order(const fv_program *p) {
             int32_t id = t->operand[o->input + k];
             if (!id) continue;
             const fv_tape_value *v = &t->value[id];
-            bool made = v->producer >= 0 || v->kind == FV_VALUE_INPUT || v->kind == FV_VALUE_CONSTANT || v->kind == FV_VALUE_STATE;
+            bool made = v->producer >= 0 || v->kind == FV_VALUE_INPUT || v->kind == FV_VALUE_CONSTANT ||
+                        v->kind == FV_VALUE_STATE;
             if (made && v->producer < i) continue;
-            return fv_fail(p->object.context, FV_ERROR_INTERNAL, "%s (operation %d) reads value %d before it is written",
-                           name_of(p, i, name), i, id);
+            return fv_fail(p->object.context, FV_ERROR_INTERNAL,
+                           "%s (operation %d) reads value %d before it is written", name_of(p, i, name), i, id);
         }
     }
     return FV_OK;
@@ -47,12 +48,12 @@ static int check_order(const fv_program *p) {
 
 /* ---- States ------------------------------------------------------------------------------------------------------ */
 
-/* Was a range that meets this version written between its making and the reading operation? Then by which? */
-static int32_t newer_writer(const fv_program *p, int32_t state, const int32_t *written, int32_t count, int32_t reader) {
+/* Did one of the operations so far write a range that meets this version, after its making? Then which? */
+static int32_t newer_writer(const fv_program *p, int32_t state, const int32_t *written, int32_t count) {
     const fv_tape *t = p->tape;
     for (int32_t k = 0; k < count; k++) {
         const fv_tape_value *newer = &t->value[written[k]];
-        if (newer->producer > t->value[state].producer && newer->producer < reader && fv_state_overlap(newer, &t->value[state]))
+        if (newer->producer > t->value[state].producer && fv_state_overlap(newer, &t->value[state]))
             return newer->producer;
     }
     return -1;
@@ -70,12 +71,15 @@ static int check_states(const fv_program *p) {
         for (int32_t k = 0; k < o->input_count && !status; k++) {
             int32_t id = source_of(t, t->operand[o->input + k]);
             if (t->value[id].kind != FV_VALUE_STATE) continue;
-            int32_t writer = newer_writer(p, id, written, count, i);
+            int32_t writer = newer_writer(p, id, written, count);
             if (writer >= 0)
-                status = fv_fail(p->object.context, FV_ERROR_ARGUMENT, "%s (operation %d) reads %s %lld..%lld as they were before "
-                    "%s (operation %d) wrote them: use the value again that the writing operation made", name_of(p, i, reading), i,
-                    fv_region_name(t->value[id].region), (long long)t->value[id].offset,
-                    (long long)(t->value[id].offset + fv_shape_elements(&t->value[id].shape) - 1), name_of(p, writer, writing), writer);
+                status = fv_fail(p->object.context, FV_ERROR_ARGUMENT,
+                                 "%s (operation %d) reads %s %lld..%lld as they were before "
+                                 "%s (operation %d) wrote them: use the value again that the writing operation made",
+                                 name_of(p, i, reading), i, fv_region_name(t->value[id].region),
+                                 (long long)t->value[id].offset,
+                                 (long long)(t->value[id].offset + fv_shape_elements(&t->value[id].shape) - 1),
+                                 name_of(p, writer, writing), writer);
         }
         for (int32_t k = 0; k < o->output_count; k++)
             if (t->value[o->output + k].kind == FV_VALUE_STATE) written[count++] = o->output + k;
@@ -111,8 +115,10 @@ static int check_spans(const fv_program *p, span *spans, int32_t count, const ch
         for (int32_t k = i + 1; k < count && spans[k].offset < x->end; k++) {
             const span *y = &spans[k];
             if (x->last < y->first || y->last < x->first || in_place(p, x, y) || in_place(p, y, x)) continue;
-            return fv_fail(p->object.context, FV_ERROR_INTERNAL, "values %d and %d overlap in the %s while both live (tasks %d..%d and "
-                           "%d..%d)", x->value, y->value, where, x->first, x->last, y->first, y->last);
+            return fv_fail(p->object.context, FV_ERROR_INTERNAL,
+                           "values %d and %d overlap in the %s while both live (tasks %d..%d and "
+                           "%d..%d)",
+                           x->value, y->value, where, x->first, x->last, y->first, y->last);
         }
     }
     return FV_OK;
@@ -140,8 +146,10 @@ static int check_placed(const fv_program *p, span *spans, const int32_t *first, 
             int32_t count = 0;
             for (int32_t v = 1; v < t->value_count; v++) {
                 const fv_tape_value *value = &t->value[v];
-                if (value->kind == FV_VALUE_TEMPORARY && first[v] >= 0 && value->store == p->stores[s] && (int)value->region == region)
-                    spans[count++] = (span){ value->offset, value->offset + fv_shape_elements(&value->shape), first[v], last[v], v };
+                if (value->kind == FV_VALUE_TEMPORARY && first[v] >= 0 && value->store == p->stores[s] &&
+                    (int)value->region == region)
+                    spans[count++] =
+                        (span){ value->offset, value->offset + fv_shape_elements(&value->shape), first[v], last[v], v };
             }
             status = check_spans(p, spans, count, fv_region_name((fv_region)region), INT64_MAX);
         }
@@ -159,12 +167,16 @@ static int check_memory(const fv_program *p) {
         find_spans(p, first, last);
         for (int32_t v = 1; v < t->value_count; v++) {
             int32_t root = fv_program_root(p, v);
-            if (first[v] < 0 || t->value[v].kind != FV_VALUE_TEMPORARY || fv_value_in_store(&t->value[v]) || p->place[root].offset < 0) continue;
-            spans[count++] = (span){ p->place[root].offset, p->place[root].offset + p->place[v].bytes, first[v], last[v], v };
+            if (first[v] < 0 || t->value[v].kind != FV_VALUE_TEMPORARY || fv_value_in_store(&t->value[v]) ||
+                p->place[root].offset < 0)
+                continue;
+            spans[count++] =
+                (span){ p->place[root].offset, p->place[root].offset + p->place[v].bytes, first[v], last[v], v };
         }
         for (int32_t i = 0; i < p->task_count; i++)
             if (p->task[i].scratch_bytes)
-                spans[count++] = (span){ p->scratch_offset[i], p->scratch_offset[i] + (int64_t)p->task[i].scratch_bytes, i, i, -1 };
+                spans[count++] =
+                    (span){ p->scratch_offset[i], p->scratch_offset[i] + (int64_t)p->task[i].scratch_bytes, i, i, -1 };
         status = check_spans(p, spans, count, "arena", (int64_t)p->arena_bytes);
         if (!status) status = check_placed(p, spans, first, last);
     }

@@ -1,4 +1,5 @@
-/* copy.c - copies of tapes, for programs that change theirs, and the hash by which a compiled program is found again. */
+/* copy.c - copies of tapes, for programs that change theirs, and the hash by which a compiled program is found
+ * again. */
 #include "tape/record.h"
 #include <string.h>
 
@@ -19,7 +20,9 @@ static bool copy_arrays(fv_tape *to, const fv_tape *from) {
 #undef COPY
     if (!(to->bytes = copied(context, from->bytes, from->byte_count, 1))) return false;
     to->byte_capacity = to->byte_count = from->byte_count;
-    if (from->gradient && !(to->gradient = copied(context, from->gradient, from->gradient_count, sizeof *from->gradient))) return false;
+    if (from->gradient &&
+        !(to->gradient = copied(context, from->gradient, from->gradient_count, sizeof *from->gradient)))
+        return false;
     to->gradient_count = from->gradient_count;
     return true;
 }
@@ -59,14 +62,16 @@ static uint64_t mix_bytes(uint64_t hash, const void *data, size_t bytes) {
 }
 
 static uint64_t mix_value(uint64_t hash, const fv_tape *tape, const fv_tape_value *v) {
-    hash = mix(hash, (uint64_t)v->kind << 32 | (uint64_t)v->type << 16 | (uint64_t)v->shape.rank << 8 | (uint64_t)v->kept);
+    hash =
+        mix(hash, (uint64_t)v->kind << 32 | (uint64_t)v->type << 16 | (uint64_t)v->shape.rank << 8 | (uint64_t)v->kept);
     hash = mix_bytes(hash, v->shape.dim, sizeof(int64_t) * (size_t)v->shape.rank);
     if (v->region) {
         hash = mix(hash, (uint64_t)(uintptr_t)v->store);
         hash = mix(hash, (uint64_t)v->region << 56 ^ (uint64_t)v->offset);
     }
     if (v->kind == FV_VALUE_CONSTANT)
-        hash = mix_bytes(hash, tape->bytes + v->constant, (size_t)fv_shape_elements(&v->shape) * fv_type_bytes(v->type));
+        hash =
+            mix_bytes(hash, tape->bytes + v->constant, (size_t)fv_shape_elements(&v->shape) * fv_type_bytes(v->type));
     return hash;
 }
 

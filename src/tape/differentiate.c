@@ -1,23 +1,27 @@
-/* differentiate.c - reverse-mode differentiation by appending: the tape is walked backward from the loss, every operation's
- * gradient appends ordinary operations, contributions to one value are added in the order in which they come. What needs no
- * gradient (inputs, frozen layers, everything below them) gets none, and nothing is filled with zeros. */
+/* differentiate.c - reverse-mode differentiation by appending: the tape is walked backward from the loss, every
+ * operation's gradient appends ordinary operations, contributions to one value are added in the order in which they
+ * come. What needs no gradient (inputs, frozen layers, everything below them) gets none, and nothing is filled with
+ * zeros. */
 #include "tape/record.h"
 
 typedef struct walk {
     fv_tape *tape;
-    bool *wanted;         /* by input of the operation at hand */
-    fv_value *made;       /* likewise */
+    bool *wanted;   /* by input of the operation at hand */
+    fv_value *made; /* likewise */
     fv_value out[FV_TAPE_OUTPUTS];
     int32_t loss_operation;
 } walk;
 
 static int check_loss(fv_tape *tape, fv_value loss) {
     fv_context *context = tape->object.context;
-    if (!fv_value_valid(tape, loss)) return fv_fail(context, FV_ERROR_ARGUMENT, "fv_backward: the loss is not a value of this tape");
+    if (!fv_value_valid(tape, loss))
+        return fv_fail(context, FV_ERROR_ARGUMENT, "fv_backward: the loss is not a value of this tape");
     const fv_tape_value *v = fv_tape_value_of(tape, loss);
-    if (tape->gradient) return fv_fail(context, FV_ERROR_ARGUMENT, "fv_backward: this tape has been differentiated already");
+    if (tape->gradient)
+        return fv_fail(context, FV_ERROR_ARGUMENT, "fv_backward: this tape has been differentiated already");
     if (v->type != FV_F32 || fv_shape_elements(&v->shape) != 1)
-        return fv_fail(context, FV_ERROR_SHAPE, "fv_backward: the loss must be one number, f32, not %s %s: take its mean or sum",
+        return fv_fail(context, FV_ERROR_SHAPE,
+                       "fv_backward: the loss must be one number, f32, not %s %s: take its mean or sum",
                        fv_type_name(v->type), fv_shape_text(&v->shape, (char[96]){ 0 }));
     return FV_OK;
 }
@@ -34,10 +38,12 @@ static int accumulate(fv_tape *tape, int32_t value, fv_value contribution, int32
     fv_context *context = tape->object.context;
     if (!fv_shape_equal(&tape->value[value].shape, &fv_tape_value_of(tape, contribution)->shape))
         return fv_fail(context, FV_ERROR_INTERNAL, "the gradient of %s has shape %s where its input has %s",
-                       fv_op_name(tape->operation[operation].op), fv_shape_text(&fv_tape_value_of(tape, contribution)->shape, (char[96]){ 0 }),
+                       fv_op_name(tape->operation[operation].op),
+                       fv_shape_text(&fv_tape_value_of(tape, contribution)->shape, (char[96]){ 0 }),
                        fv_shape_text(&tape->value[value].shape, (char[96]){ 0 }));
     fv_value sum = contribution;
-    if (tape->gradient[value]) sum = FV_APPLY(tape, FV_OP_add, NULL, ((fv_value){ tape->gradient[value] }), contribution);
+    if (tape->gradient[value])
+        sum = FV_APPLY(tape, FV_OP_add, NULL, ((fv_value){ tape->gradient[value] }), contribution);
     tape->gradient[value] = sum.id;
     return fv_tape_usable(tape);
 }
@@ -92,7 +98,8 @@ int fv_backward(fv_tape *tape, fv_value loss) {
     if (status || (status = check_loss(tape, loss))) return status;
     fv_context *context = tape->object.context;
     const size_t most = (size_t)most_inputs(tape);
-    walk w = { .tape = tape, .wanted = fv_alloc(context, most, sizeof *w.wanted, "differentiating"),
+    walk w = { .tape = tape,
+               .wanted = fv_alloc(context, most, sizeof *w.wanted, "differentiating"),
                .made = fv_alloc(context, most, sizeof *w.made, "differentiating") };
     tape->gradient = fv_alloc(context, (size_t)tape->value_count, sizeof *tape->gradient, "differentiating");
     if (w.wanted && w.made && tape->gradient) {

@@ -1,16 +1,27 @@
-/* dump.c - a tape as text, an operation a line, and as a Graphviz graph. Values are written %number, states with their region
- * and offset, so that lines can be compared with fv_program_print. */
+/* dump.c - a tape as text, an operation a line, and as a Graphviz graph. Values are written %number, states with
+ * their region and offset, so that lines can be compared with fv_program_print. */
 #include "tape/record.h"
 #include <string.h>
 
 static const char *const region_name[FV_REGION_COUNT] = {
-    [FV_REGION_NONE] = "nowhere", [FV_PARAMETERS] = "parameters", [FV_GRADIENTS] = "gradients", [FV_SLOT0] = "slot0",
-    [FV_SLOT1] = "slot1", [FV_STATISTICS] = "statistics", [FV_NEXT_STATISTICS] = "next_statistics", [FV_SEGMENTS] = "segments",
-    [FV_CONTROL] = "control", [FV_RATES] = "rates", [FV_ORDER] = "order", [FV_METRICS] = "metrics",
+    [FV_REGION_NONE] = "nowhere",
+    [FV_PARAMETERS] = "parameters",
+    [FV_GRADIENTS] = "gradients",
+    [FV_SLOT0] = "slot0",
+    [FV_SLOT1] = "slot1",
+    [FV_STATISTICS] = "statistics",
+    [FV_NEXT_STATISTICS] = "next_statistics",
+    [FV_SEGMENTS] = "segments",
+    [FV_CONTROL] = "control",
+    [FV_RATES] = "rates",
+    [FV_ORDER] = "order",
+    [FV_METRICS] = "metrics",
 };
 
 static int finish(const fv_tape *tape, FILE *out) {
-    return ferror(out) ? fv_fail(tape->object.context, FV_ERROR_FILE, "a tape cannot be written: the stream reports an error") : FV_OK;
+    return ferror(out)
+               ? fv_fail(tape->object.context, FV_ERROR_FILE, "a tape cannot be written: the stream reports an error")
+               : FV_OK;
 }
 
 static void print_place(const fv_tape_value *v, FILE *out) {
@@ -74,7 +85,7 @@ int fv_tape_print(const fv_tape *tape, FILE *out) {
     return finish(tape, out);
 }
 
-/* ---- Graphviz ------------------------------------------------------------------------------------------------------ */
+/* ---- Graphviz ---------------------------------------------------------------------------------------------------- */
 
 /* Names of layers are a user's: inside a quoted string of DOT two characters need a backslash, and lines must not break. */
 static void print_quoted(const char *text, FILE *out) {
@@ -91,19 +102,23 @@ static void dot_operation(const fv_tape *tape, int32_t number, FILE *out) {
     if (*fv_op_attributes_text(o->op, &o->attributes, text, sizeof text)) fprintf(out, "\\n"), print_quoted(text, out);
     if (o->label) fputs("\\n", out), print_quoted(tape->label[o->label], out);
     fprintf(out, "\", shape=box, style=\"rounded,filled\", fillcolor=\"%s\"];\n",
-            fv_op_table[o->op]->flags & FV_WRITES ? "#f4cccc" : o->backward ? "#fce5cd" : "#d9ead3");
+            fv_op_table[o->op]->flags & FV_WRITES ? "#f4cccc"
+            : o->backward                         ? "#fce5cd"
+                                                  : "#d9ead3");
     for (int32_t i = 0; i < o->input_count; i++) {
         const int32_t id = tape->operand[o->input + i];
         if (!id) continue;
         const bool leaf = tape->value[id].producer < 0;
-        fprintf(out, "    %c%d -> o%d [label=\"%s\"];\n", leaf ? 'v' : 'o', leaf ? id : tape->value[id].producer, number,
-                fv_shape_text(&tape->value[id].shape, (char[96]){ 0 }));
+        fprintf(out, "    %c%d -> o%d [label=\"%s\"];\n", leaf ? 'v' : 'o', leaf ? id : tape->value[id].producer,
+                number, fv_shape_text(&tape->value[id].shape, (char[96]){ 0 }));
     }
 }
 
 /* Values that no operation makes, if one uses them. */
 static void dot_leaf(const fv_tape *tape, int32_t id, FILE *out) {
-    static const char *const colour[] = { [FV_VALUE_INPUT] = "#cfe2f3", [FV_VALUE_CONSTANT] = "#ffffff", [FV_VALUE_STATE] = "#d9d2e9" };
+    static const char *const colour[] = {
+        [FV_VALUE_INPUT] = "#cfe2f3", [FV_VALUE_CONSTANT] = "#ffffff", [FV_VALUE_STATE] = "#d9d2e9"
+    };
     const fv_tape_value *v = &tape->value[id];
     fprintf(out, "    v%d [label=\"", id);
     print_operand(tape, id, out);

@@ -1,5 +1,5 @@
-/* place.c - temporaries that must lie at a place of the store: gradients of parameters and new running statistics. Placing
- * costs nothing, the producer writes there at once; only what already lies somewhere needs a copy. */
+/* place.c - temporaries that must lie at a place of the store: gradients of parameters and new running statistics.
+ * Placing costs nothing, the producer writes there at once; only what already lies somewhere needs a copy. */
 #include "tape/record.h"
 
 /* The value whose memory v shares by reshapes, if everything on the way there is free to be placed; else 0. */
@@ -22,11 +22,13 @@ static void set_place(fv_tape_value *v, struct fv_store *store, fv_region region
 fv_value fv_tape_place(fv_tape *tape, fv_value v, struct fv_store *store, fv_region region, int64_t offset) {
     if (fv_tape_usable(tape)) return (fv_value){ 0 };
     if (!fv_value_valid(tape, v) || region <= FV_REGION_NONE || region >= FV_REGION_COUNT || offset < 0) {
-        fv_fail(tape->object.context, FV_ERROR_ARGUMENT, "%%%d cannot be placed at %lld of region %d", v.id, (long long)offset, (int)region);
+        fv_fail(tape->object.context, FV_ERROR_ARGUMENT, "%%%d cannot be placed at %lld of region %d", v.id,
+                (long long)offset, (int)region);
         return (fv_value){ 0 };
     }
     const fv_tape_value *value = fv_tape_value_of(tape, v);
-    if (value->store == store && value->region == region && value->offset == offset) return v; /* it lies there already */
+    if (value->store == store && value->region == region && value->offset == offset)
+        return v; /* it lies there already */
     int32_t root = free_root(tape, v.id);
     if (!root) {
         v = FV_APPLY(tape, FV_OP_copy, NULL, v);

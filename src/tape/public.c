@@ -1,4 +1,5 @@
-/* public.c - the operations of fovea.h: arguments of users become attributes. What infer refuses is not checked twice. */
+/* public.c - the operations of fovea.h: arguments of users become attributes. What infer refuses is not checked
+ * twice. */
 #include "tape/record.h"
 #include <math.h>
 
@@ -10,7 +11,9 @@ static int user_shape(fv_tape *tape, const char *what, const int64_t *dims, int 
     if (rank > 0 && !dims) return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the shape is missing", what);
     int status = fv_shape_make(context, what, rank, dims, shape);
     for (int i = 0; i < rank && !status; i++)
-        if (dims[i] < 1) status = fv_fail(context, FV_ERROR_SHAPE, "%s: %s is empty in axis %d", what, fv_shape_text(shape, (char[96]){ 0 }), i);
+        if (dims[i] < 1)
+            status = fv_fail(context, FV_ERROR_SHAPE, "%s: %s is empty in axis %d", what,
+                             fv_shape_text(shape, (char[96]){ 0 }), i);
     return status;
 }
 
@@ -32,10 +35,12 @@ fv_value fv_op_constant(fv_tape *tape, const int64_t *dims, int rank, const floa
 
 fv_value fv_op_scalar(fv_tape *tape, float number) { return fv_op_constant(tape, NULL, 0, &number); }
 
-/* ---- Arithmetic and activations ------------------------------------------------------------------------------------ */
+/* ---- Arithmetic and activations ---------------------------------------------------------------------------------- */
 
-#define UNARY(name) fv_value fv_op_##name(fv_tape *t, fv_value x) { return FV_APPLY(t, FV_OP_##name, NULL, x); }
-#define BINARY(name) fv_value fv_op_##name(fv_tape *t, fv_value a, fv_value b) { return FV_APPLY(t, FV_OP_##name, NULL, a, b); }
+#define UNARY(name)                                                                                                    \
+    fv_value fv_op_##name(fv_tape *t, fv_value x) { return FV_APPLY(t, FV_OP_##name, NULL, x); }
+#define BINARY(name)                                                                                                   \
+    fv_value fv_op_##name(fv_tape *t, fv_value a, fv_value b) { return FV_APPLY(t, FV_OP_##name, NULL, a, b); }
 #define ALONG_AXIS(name)                                                                                               \
     fv_value fv_op_##name(fv_tape *t, fv_value x, int axis) {                                                          \
         fv_attributes a = { .axis = { axis } };                                                                        \
@@ -58,7 +63,7 @@ fv_value fv_op_softmax_cross_entropy(fv_tape *tape, fv_value logits, fv_value ta
     return FV_APPLY(tape, FV_OP_softmax_cross_entropy, &a, logits, target);
 }
 
-/* ---- Reductions ---------------------------------------------------------------------------------------------------- */
+/* ---- Reductions -------------------------------------------------------------------------------------------------- */
 
 /* Axes to bits; negative ones count from the end, and none may come twice. */
 static int axis_bits(fv_tape *tape, fv_value x, const int *axes, int count, uint32_t *bits) {
@@ -68,8 +73,8 @@ static int axis_bits(fv_tape *tape, fv_value x, const int *axes, int count, uint
     for (int i = 0; i < count; i++) {
         const int64_t axis = axes[i] < 0 ? (int64_t)axes[i] + shape->rank : axes[i];
         if (axis < 0 || axis >= shape->rank)
-            return fv_fail(context, FV_ERROR_SHAPE, "sum: axis %d is not one of the %d axes of %s", axes[i], shape->rank,
-                           fv_shape_text(shape, (char[96]){ 0 }));
+            return fv_fail(context, FV_ERROR_SHAPE, "sum: axis %d is not one of the %d axes of %s", axes[i],
+                           shape->rank, fv_shape_text(shape, (char[96]){ 0 }));
         if (*bits >> axis & 1) return fv_fail(context, FV_ERROR_ARGUMENT, "sum: axis %d is given twice", axes[i]);
         *bits |= 1u << axis;
     }
@@ -78,13 +83,14 @@ static int axis_bits(fv_tape *tape, fv_value x, const int *axes, int count, uint
 
 fv_value fv_op_sum(fv_tape *tape, fv_value x, const int *axes, int count, bool keep_dims) {
     fv_attributes a = { .reduce = { .keep_dims = keep_dims } };
-    if (fv_tape_usable(tape) || (fv_value_valid(tape, x) && axis_bits(tape, x, axes, count, &a.reduce.axes))) return none;
+    if (fv_tape_usable(tape) || (fv_value_valid(tape, x) && axis_bits(tape, x, axes, count, &a.reduce.axes)))
+        return none;
     return FV_APPLY(tape, FV_OP_sum, &a, x);
 }
 
 fv_value fv_op_mean(fv_tape *tape, fv_value x) { return FV_APPLY(tape, FV_OP_mean, NULL, x); }
 
-/* ---- Shaping ------------------------------------------------------------------------------------------------------- */
+/* ---- Shaping ----------------------------------------------------------------------------------------------------- */
 
 /* The first values of a user's list, 0 where it is missing: infer refuses that with both shapes named. */
 static void copy_dims(int64_t to[FV_RANK], const int64_t *from, int count) {
@@ -111,7 +117,7 @@ fv_value fv_op_concat(fv_tape *tape, fv_values values, int axis) {
     return fv_tape_apply(tape, FV_OP_concat, &a, values.value, values.value ? values.count : 0);
 }
 
-/* ---- Marks --------------------------------------------------------------------------------------------------------- */
+/* ---- Marks ------------------------------------------------------------------------------------------------------- */
 
 int fv_keep(fv_tape *tape, fv_value v) {
     int status = fv_tape_usable(tape);
@@ -127,12 +133,14 @@ int fv_watch(fv_tape *tape, fv_value v) {
     int status = fv_tape_usable(tape);
     if (status) return status;
     fv_context *context = tape->object.context;
-    if (!fv_value_valid(tape, v)) return fv_fail(context, FV_ERROR_ARGUMENT, "fv_watch: this is not a value of the tape");
+    if (!fv_value_valid(tape, v))
+        return fv_fail(context, FV_ERROR_ARGUMENT, "fv_watch: this is not a value of the tape");
     fv_tape_value *value = &tape->value[v.id];
     if ((value->kind != FV_VALUE_INPUT && value->kind != FV_VALUE_CONSTANT) || value->type != FV_F32)
         return fv_fail(context, FV_ERROR_ARGUMENT, "fv_watch: %%%d is not an input or a constant of f32", v.id);
     for (int32_t i = 0; i < tape->operand_count; i++)
-        if (tape->operand[i] == v.id) return fv_fail(context, FV_ERROR_ARGUMENT, "fv_watch: %%%d has been used already", v.id);
+        if (tape->operand[i] == v.id)
+            return fv_fail(context, FV_ERROR_ARGUMENT, "fv_watch: %%%d has been used already", v.id);
     value->needs_gradient = true;
     return FV_OK;
 }

@@ -1,5 +1,5 @@
-/* tape.c - recording: appending operations and the values they make, states and their versions, constants, labels, places.
- * An append either succeeds as a whole or leaves the tape as it was with an error in the context. */
+/* tape.c - recording: appending operations and the values they make, states and their versions, constants, labels,
+ * places. An append either succeeds as a whole or leaves the tape as it was with an error in the context. */
 #include "tape/record.h"
 #include <string.h>
 
@@ -17,23 +17,25 @@ static void release_tape(void *object) {
     fv_free(tape);
 }
 
-/* Room for `more` elements after count ones; doubles, so that recording takes linear time. */
-static bool reserve(fv_context *context, void **data, int32_t count, int32_t *capacity, int32_t more, size_t size) {
+/* Room for `more` elements after count ones; doubles, so that recording takes linear time. NULL: the error is recorded. */
+static void *reserve(fv_context *context, void *data, int32_t count, int32_t *capacity, int32_t more, size_t size) {
     int32_t needed;
-    if (__builtin_add_overflow(count, more, &needed)) return fv_fail_memory(context, "a tape", SIZE_MAX), false;
-    if (needed <= *capacity) return true;
+    if (__builtin_add_overflow(count, more, &needed)) return fv_fail_memory(context, "a tape", SIZE_MAX), NULL;
+    if (data && needed <= *capacity) return data;
     int32_t grown = *capacity > INT32_MAX / 2 ? INT32_MAX : 2 * *capacity;
     if (grown < needed) grown = needed;
     if (grown < 16) grown = 16;
-    void *larger = fv_grow(context, *data, (size_t)count, (size_t)grown, size, "a tape");
-    if (!larger) return false;
-    *data = larger;
-    *capacity = grown;
-    return true;
+    void *larger = fv_grow(context, data, (size_t)count, (size_t)grown, size, "a tape");
+    if (larger) *capacity = grown;
+    return larger;
 }
 #define RESERVE(tape, member, more)                                                                                    \
-    reserve((tape)->object.context, (void **)&(tape)->member, (tape)->member##_count, &(tape)->member##_capacity, more,     \
-            sizeof *(tape)->member)
+    ({                                                                                                                 \
+        void *reserved = reserve((tape)->object.context, (tape)->member, (tape)->member##_count,                       \
+                                 &(tape)->member##_capacity, more, sizeof *(tape)->member);                            \
+        if (reserved) (tape)->member = reserved;                                                                       \
+        reserved != NULL;                                                                                              \
+    })
 
 fv_tape *fv_tape_new(fv_context *context) {
     if (!fv_ok(context)) return NULL;
@@ -79,7 +81,8 @@ fv_value fv_tape_add_value(fv_tape *tape, fv_value_kind kind, fv_type type, cons
 }
 
 /* Equal constants are one value: scalars return in every gradient. */
-static fv_value find_constant(const fv_tape *tape, fv_type type, const fv_shape *shape, const void *values, size_t bytes) {
+static fv_value find_constant(const fv_tape *tape, fv_type type, const fv_shape *shape, const void *values,
+                              size_t bytes) {
     for (int32_t i = tape->value_count - 1; i > 0; i--) {
         const fv_tape_value *v = &tape->value[i];
         if (v->kind == FV_VALUE_CONSTANT && v->type == type && !v->needs_gradient && fv_shape_equal(&v->shape, shape) &&
@@ -96,7 +99,8 @@ static int64_t reserve_bytes(fv_tape *tape, size_t bytes) {
         return fv_fail_memory(tape->object.context, "a constant", bytes), -1;
     if (end > tape->byte_capacity) {
         int64_t grown = end > INT64_MAX / 2 ? end : 2 * end;
-        void *larger = fv_grow(tape->object.context, tape->bytes, (size_t)tape->byte_count, (size_t)grown, 1, "the constants of a tape");
+        void *larger = fv_grow(tape->object.context, tape->bytes, (size_t)tape->byte_count, (size_t)grown, 1,
+                               "the constants of a tape");
         if (!larger) return -1;
         tape->bytes = larger;
         tape->byte_capacity = grown;
@@ -125,8 +129,8 @@ static bool same_place(const fv_tape_value *v, const struct fv_store *store, fv_
     return v->kind == FV_VALUE_STATE && v->store == store && v->region == region && v->offset == offset;
 }
 
-fv_value fv_tape_state(fv_tape *tape, struct fv_store *store, fv_region region, int64_t offset, fv_type type, const fv_shape *shape,
-                       bool needs_gradient) {
+fv_value fv_tape_state(fv_tape *tape, struct fv_store *store, fv_region region, int64_t offset, fv_type type,
+                       const fv_shape *shape, bool needs_gradient) {
     if (fv_tape_usable(tape)) return (fv_value){ 0 };
     for (int32_t i = tape->value_count - 1; i > 0; i--) /* versions grow with the numbers: the newest is found first */
         if (same_place(&tape->value[i], store, region, offset) && tape->value[i].type == type &&
@@ -172,14 +176,18 @@ static int check_writes(const fv_tape *tape, fv_signature *s, const fv_op_desc *
             return fv_op_fail(s, FV_ERROR_ARGUMENT, "input %d would be overwritten, but it is not a state", input);
         for (int32_t i = tape->value_count - 1; i > inputs[input].id; i--)
             if (tape->value[i].previous == inputs[input].id)
-                return fv_op_fail(s, FV_ERROR_ARGUMENT, "input %d is an old version of a state: %%%d was made from it", input, i);
+                return fv_op_fail(s, FV_ERROR_ARGUMENT, "input %d is an old version of a state: %%%d was made from it",
+                                  input, i);
     }
     return FV_OK;
 }
 
 /* What output o of the operation is: a temporary, a new version of a state, or nothing where the state was absent. */
-static fv_tape_value make_output(const fv_tape *tape, const fv_signature *s, const fv_op_desc *desc, const fv_value *inputs, int32_t o) {
-    fv_tape_value v = { .kind = FV_VALUE_TEMPORARY, .type = s->output_type[o], .shape = s->output[o], .producer = tape->operation_count };
+static fv_tape_value make_output(const fv_tape *tape, const fv_signature *s, const fv_op_desc *desc,
+                                 const fv_value *inputs, int32_t o) {
+    fv_tape_value v = {
+        .kind = FV_VALUE_TEMPORARY, .type = s->output_type[o], .shape = s->output[o], .producer = tape->operation_count
+    };
     const int32_t written = (desc->flags & FV_WRITES) && o < 3 ? desc->writes[o] : 0;
     if (written) {
         const int32_t id = inputs[written - 1].id;
@@ -196,8 +204,13 @@ static fv_tape_value make_output(const fv_tape *tape, const fv_signature *s, con
 }
 
 static int32_t commit(fv_tape *tape, const fv_signature *s, const fv_op_desc *desc, const fv_value *inputs) {
-    fv_operation made = { .op = s->op, .input = tape->operand_count, .input_count = s->input_count, .output = tape->value_count,
-                          .output_count = desc->outputs, .label = tape->current_label, .backward = tape->in_backward };
+    fv_operation made = { .op = s->op,
+                          .input = tape->operand_count,
+                          .input_count = s->input_count,
+                          .output = tape->value_count,
+                          .output_count = desc->outputs,
+                          .label = tape->current_label,
+                          .backward = tape->in_backward };
     fv_op_attributes_copy(s->op, &made.attributes, s->attributes);
     for (int32_t o = 0; o < desc->outputs; o++) tape->value[made.output + o] = make_output(tape, s, desc, inputs, o);
     for (int32_t i = 0; i < s->input_count; i++) tape->operand[made.input + i] = inputs[i].id;
@@ -207,18 +220,25 @@ static int32_t commit(fv_tape *tape, const fv_signature *s, const fv_op_desc *de
     return tape->operation_count++;
 }
 
-int32_t fv_tape_append(fv_tape *tape, fv_op op, const fv_attributes *attributes, const fv_value *inputs, int32_t count) {
+int32_t fv_tape_append(fv_tape *tape, fv_op op, const fv_attributes *attributes, const fv_value *inputs,
+                       int32_t count) {
     int status = fv_tape_usable(tape);
     if (status) return status;
     fv_attributes completed;
     fv_shape output[FV_TAPE_OUTPUTS];
     fv_type output_type[FV_TAPE_OUTPUTS];
     fv_operands operands;
-    fv_signature s = { .context = tape->object.context, .layer = tape->label[tape->current_label], .op = op, .attributes = &completed,
-                       .input_count = count, .output = output, .output_type = output_type };
+    fv_signature s = { .context = tape->object.context,
+                       .layer = tape->label[tape->current_label],
+                       .op = op,
+                       .attributes = &completed,
+                       .input_count = count,
+                       .output = output,
+                       .output_type = output_type };
     fv_op_attributes_copy(op, &completed, attributes);
     for (int32_t i = 0; i < count; i++)
-        if (inputs[i].id < 0 || inputs[i].id >= tape->value_count || (inputs[i].id && tape->value[inputs[i].id].kind == FV_VALUE_NONE))
+        if (inputs[i].id < 0 || inputs[i].id >= tape->value_count ||
+            (inputs[i].id && tape->value[inputs[i].id].kind == FV_VALUE_NONE))
             return fv_op_fail(&s, FV_ERROR_ARGUMENT, "input %d is not a value of this tape", i);
     _Static_assert(sizeof(fv_value) == sizeof(int32_t), "a value is its number");
     if ((status = fv_tape_operands(tape, (const int32_t *)inputs, count, &operands))) return status;
@@ -226,14 +246,16 @@ int32_t fv_tape_append(fv_tape *tape, fv_op op, const fv_attributes *attributes,
     s.input_type = operands.type;
     status = fv_op_infer(&s);
     if (!status) status = check_writes(tape, &s, fv_op_table[op], inputs);
-    if (!status && !(RESERVE(tape, operation, 1) && RESERVE(tape, value, fv_op_table[op]->outputs) && RESERVE(tape, operand, count)))
+    if (!status && !(RESERVE(tape, operation, 1) && RESERVE(tape, value, fv_op_table[op]->outputs) &&
+                     RESERVE(tape, operand, count)))
         status = fv_tape_usable(tape);
     int32_t made = status ? status : commit(tape, &s, fv_op_table[op], inputs);
     fv_free(operands.far);
     return made;
 }
 
-fv_value fv_tape_apply(fv_tape *tape, fv_op op, const fv_attributes *attributes, const fv_value *inputs, int32_t count) {
+fv_value fv_tape_apply(fv_tape *tape, fv_op op, const fv_attributes *attributes, const fv_value *inputs,
+                       int32_t count) {
     int32_t made = fv_tape_append(tape, op, attributes, inputs, count);
     return made < 0 ? (fv_value){ 0 } : fv_tape_output(tape, made, 0);
 }
@@ -252,8 +274,15 @@ int fv_tape_cost(const fv_tape *tape, int32_t operation, fv_cost *cost) {
         output[i] = tape->value[o->output + i].shape;
         output_type[i] = tape->value[o->output + i].type;
     }
-    fv_op_cost(&(fv_signature){ .context = tape->object.context, .op = o->op, .attributes = &attributes, .input_count = o->input_count,
-                                .input = operands.shape, .input_type = operands.type, .output = output, .output_type = output_type }, cost);
+    fv_op_cost(&(fv_signature){ .context = tape->object.context,
+                                .op = o->op,
+                                .attributes = &attributes,
+                                .input_count = o->input_count,
+                                .input = operands.shape,
+                                .input_type = operands.type,
+                                .output = output,
+                                .output_type = output_type },
+               cost);
     fv_free(operands.far);
     return FV_OK;
 }

@@ -1,6 +1,6 @@
-/* bounds.c - what the tests know of each operation: who builds its problems, how large its error may be, which gradients
- * are compared with differences. The magnitudes are sums of absolute values: what an element would be if nothing in its
- * formula cancelled. */
+/* bounds.c - what the tests know of each operation: who builds its problems, how large its error may be, which
+ * gradients are compared with differences. The magnitudes are sums of absolute values: what an element would be if
+ * nothing in its formula cancelled. */
 #include "support/operations.h"
 #include <math.h>
 #include <string.h>
@@ -167,7 +167,7 @@ void magnitude_lrn_gradient(const problem *p, double *const *output, double *con
                           2 * fabs((double)a->alpha * a->beta * x[i]) * (double)p->terms * most;
 }
 
-/* ---- Arithmetic, losses, state ------------------------------------------------------------------------------------ */
+/* ---- Arithmetic, losses, state ----------------------------------------------------------------------------------- */
 
 void magnitude_affine(const problem *p, double *const *output, double *const *magnitude) {
     const double *x = values(p, "x");
@@ -219,6 +219,20 @@ void magnitude_cross_entropy(const problem *p, double *const *output, double *co
         magnitude[0][row] = target_weight(p, row, classes) * (1 + log(20));
 }
 
+/* |dloss| |t| / p, the two parts of a smoothed target apart: they may cancel */
+void magnitude_cross_entropy_gradient(const problem *p, double *const *output, double *const *magnitude) {
+    const double *x = values(p, "x"), *dloss = values(p, "dloss"), smoothing = p->attributes.loss.smoothing;
+    const operand *target = &p->input[1];
+    const int64_t classes = channels_of(&p->input[0]);
+    (void)output;
+    for (int64_t i = 0; i < elements_of(&p->output[0]); i++) {
+        const double t =
+            target->type == FV_I32 ? target->value[i / classes] == (double)(i % classes) : target->value[i];
+        const double weight = (1 - smoothing) * fabs(t) + smoothing / (double)classes;
+        magnitude[0][i] = fabs(dloss[i / classes]) * weight / x[i];
+    }
+}
+
 void magnitude_metric(const problem *p, double *const *output, double *const *magnitude) {
     const double *x = values(p, "x"), *state = values(p, "state");
     double sum = fabs(state[0]) + fabs(state[1]);
@@ -231,7 +245,7 @@ void magnitude_metric(const problem *p, double *const *output, double *const *ma
 void magnitude_update(const problem *p, double *const *output, double *const *magnitude) {
     const double *g = values(p, "gradients");
     for (int o = 0; o < p->output_count; o++) {
-        const double *old = p->input[fv_op_table[p->op]->writes[o] - 1].value;
+        const double *old = p->input[written_input(p->op, o)].value;
         for (int64_t i = 0; magnitude[o] && i < elements_of(&p->output[o]); i++) {
             const double pulled = fabs(g[i]) < 1e20 ? fabs(g[i]) : 0;
             magnitude[o][i] = old[i] == output[o][i] ? 0 : fabs(old[i]) + fabs(output[o][i]) + pulled + pulled * pulled;
@@ -297,7 +311,7 @@ const op_rule op_rules[FV_OP_COUNT] = {
     [FV_OP_softmax_cross_entropy_gradient] = { build_loss, BOUND_OWN, magnitude_softmax_cross_entropy, 0 },
     [FV_OP_softmax_cross_entropy_train] = { build_loss, BOUND_OWN, magnitude_softmax_cross_entropy, 0 },
     [FV_OP_cross_entropy] = { build_loss, BOUND_OWN, magnitude_cross_entropy, 1 },
-    [FV_OP_cross_entropy_gradient] = { build_loss, BOUND_ROUNDED, NULL, 0 },
+    [FV_OP_cross_entropy_gradient] = { build_loss, BOUND_OWN, magnitude_cross_entropy_gradient, 0 },
     [FV_OP_mean_squared_error] = { build_mean_squared_error, BOUND_OWN, magnitude_output, 3 },
     [FV_OP_mean_squared_error_gradient] = { build_mean_squared_error, BOUND_ROUNDED, NULL, 0 },
     [FV_OP_in_top_k] = { build_loss, BOUND_EXACT, NULL, 0 },

@@ -5,7 +5,10 @@
 static bool is(const problem *p, const char *operation) { return !strcmp(fv_op_name(p->op), operation); }
 
 static int32_t activation_word(const problem *p) {
-    return has_word(p, "relu") ? FV_RELU : has_word(p, "tanh") ? FV_TANH : has_word(p, "sigmoid") ? FV_SIGMOID : FV_LINEAR;
+    return has_word(p, "relu")      ? FV_RELU
+           : has_word(p, "tanh")    ? FV_TANH
+           : has_word(p, "sigmoid") ? FV_SIGMOID
+                                    : FV_LINEAR;
 }
 
 /* pad1: all sides; pad1,2: rows, columns; pad1,0,2,3: top, bottom, left, right */
@@ -148,7 +151,8 @@ int build_unary(fv_context *context, problem *p) {
 int build_activation_gradient(fv_context *context, problem *p) {
     char forward[32];
     const fv_shape x = shape_word(p, "x", 0);
-    snprintf(forward, sizeof forward, "%.*s", (int)(strlen(fv_op_name(p->op)) - strlen("_gradient")), fv_op_name(p->op));
+    snprintf(forward, sizeof forward, "%.*s", (int)(strlen(fv_op_name(p->op)) - strlen("_gradient")),
+             fv_op_name(p->op));
     if (!strcmp(forward, "softmax") || !strcmp(forward, "log_softmax")) {
         p->attributes.axis.axis = (int32_t)whole(p, "axis", 0, -1);
         const int32_t axis = p->attributes.axis.axis;

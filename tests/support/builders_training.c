@@ -7,8 +7,8 @@
 
 static bool is(const problem *p, const char *operation) { return !strcmp(fv_op_name(p->op), operation); }
 
-/* softmax_cross_entropy n4 classes10 smoothing0.1 dense loose bad : labels, or distributions over the classes, or (loose)
- * dense targets that are none; also cross_entropy, in_top_k (k), their gradients and the fused form */
+/* softmax_cross_entropy n4 classes10 smoothing0.1 dense loose bad : labels, or distributions over the classes, or
+ * (loose) dense targets that are none; also cross_entropy, in_top_k (k), their gradients and the fused form */
 int build_loss(fv_context *context, problem *p) {
     (void)context;
     const int64_t rows = whole(p, "n", 0, 1), classes = whole(p, "classes", 0, 2);
@@ -58,7 +58,7 @@ int build_metric(fv_context *context, problem *p) {
     return 0;
 }
 
-/* ---- Optimisers: p20,7,33 lays parameters of these lengths into regions, each at a multiple of 16 elements ------------- */
+/* ---- Optimisers: p20,7,33 lays parameters of these lengths into regions, each at a multiple of 16 elements ------- */
 
 typedef struct layout { int count; int64_t length[8], offset[8], elements; } layout;
 
@@ -152,8 +152,8 @@ static void update_attributes(problem *p) {
 }
 
 /* check_gradients p20,7 nan1 inf1 badloss noloss - sgd_update p20,7 rate rates momentum nesterov decay decoupled clip
- * longest (the norm to clip at) norm (as measured) frozen missing factor nonfinite - adam_update likewise, beta0.9,0.999 -
- * commit p5,7 nonfinite - advance batch_only nonfinite */
+ * longest (the norm to clip at) norm (as measured) frozen missing factor nonfinite - adam_update likewise,
+ * beta0.9,0.999 - commit p5,7 nonfinite - advance batch_only nonfinite */
 int build_optimizer(fv_context *context, problem *p) {
     (void)context;
     const layout l = layout_words(p);
@@ -186,7 +186,7 @@ int build_optimizer(fv_context *context, problem *p) {
     return 0;
 }
 
-/* ---- Random numbers and batches ------------------------------------------------------------------------------------------ */
+/* ---- Random numbers and batches ---------------------------------------------------------------------------------- */
 
 static void choose_type(problem *p, operand *o) {
     if (has_word(p, "bytes")) o->type = FV_U8, o->fill = FILL_BELOW, o->limit = 256;
@@ -197,8 +197,8 @@ static void add_samples(problem *p, int64_t rows, int64_t samples) {
     add_input(p, "samples", FV_I32, FILL_BELOW, SHAPE(rows))->limit = samples;
 }
 
-/* dropout x4,7 rate0.3 stream1030 step seed - batch_samples samples20 size6 rows6 batch2 - gather_batch x10,4 rows5 bytes bad -
- * flip n h w c bytes epoch - pad_crop n h w c crop2 bytes epoch */
+/* dropout x4,7 rate0.3 stream1030 step seed - batch_samples samples20 size6 rows6 batch2 - gather_batch x10,4 rows5
+ * bytes bad - flip n h w c bytes epoch - pad_crop n h w c crop2 bytes epoch */
 int build_random(fv_context *context, problem *p) {
     fv_attributes *a = &p->attributes;
     (void)context;

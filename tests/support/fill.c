@@ -1,5 +1,5 @@
-/* fill.c - values of operands. A stream of random numbers belongs to the problem's seed and the operand's name, so that x is
- * the same in an operation and in its gradient. */
+/* fill.c - values of operands. A stream of random numbers belongs to the problem's seed and the operand's name, so
+ * that x is the same in an operation and in its gradient. */
 #include "support/operations.h"
 #include <math.h>
 #include <stdlib.h>

@@ -76,7 +76,8 @@ static bool compare_input(trial *t, int i) {
     const problem *p = t->problem;
     const fv_value g = fv_gradient(t->tape, t->input[i]);
     if (!g.id) return fail(t, "an input has no gradient");
-    if (!fv_shape_equal(&fv_tape_value_of(t->tape, g)->shape, &p->input[i].shape)) return fail(t, "the gradient has another shape");
+    if (!fv_shape_equal(&fv_tape_value_of(t->tape, g)->shape, &p->input[i].shape))
+        return fail(t, "the gradient has another shape");
 
     const int64_t elements = fv_shape_elements(&p->input[i].shape);
     const int64_t stride = elements > MOST_PROBED ? elements / MOST_PROBED + 1 : 1;
@@ -89,8 +90,9 @@ static bool compare_input(trial *t, int i) {
         const double error = fabs(difference - recorded) / scale;
         if (error > t->judgement->worst) t->judgement->worst = error;
         if (error <= ALLOWED) continue;
-        snprintf(t->judgement->why, sizeof t->judgement->why, "the gradient of input %d (%s), element %lld, is %.9g where differences give %.9g",
-                 i, p->input[i].name, (long long)e, recorded, difference);
+        snprintf(t->judgement->why, sizeof t->judgement->why,
+                 "the gradient of input %d (%s), element %lld, is %.9g where differences give %.9g", i,
+                 p->input[i].name, (long long)e, recorded, difference);
         return false;
     }
     return true;
@@ -101,7 +103,8 @@ static bool compare(trial *t) {
     t->value = tape_values(t->tape);
     for (int i = 0; i < p->input_count; i++)
         if (!p->input[i].absent)
-            memcpy(t->value[t->input[i].id], p->input[i].value, (size_t)fv_shape_elements(&p->input[i].shape) * sizeof(double));
+            memcpy(t->value[t->input[i].id], p->input[i].value,
+                   (size_t)fv_shape_elements(&p->input[i].shape) * sizeof(double));
     if (!run(t, t->tape->operation_count)) return false;
     for (int i = 0; i < p->input_count; i++)
         if (probed(t, i) && !compare_input(t, i)) return false;

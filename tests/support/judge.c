@@ -1,6 +1,6 @@
-/* judge.c - is a result right? Componentwise: |result - oracle| <= 8 u sqrt(terms) magnitude, u = 2^-24, where terms is the
- * length of the sum behind an element and magnitude is what that sum is when nothing cancels. Exact where nothing is
- * rounded. Infinities and NaN must be the oracle's. */
+/* judge.c - is a result right? Componentwise: |result - oracle| <= 8 u sqrt(terms) magnitude, u = 2^-24, where terms
+ * is the length of the sum behind an element and magnitude is what that sum is when nothing cancels. Exact where
+ * nothing is rounded. Infinities and NaN must be the oracle's. */
 #include "support/operations.h"
 #include <float.h>
 #include <math.h>
@@ -19,7 +19,8 @@ static int absolute_magnitude(fv_context *c, const problem *p, double **magnitud
         if (o->absent || o->within) continue;
         const int64_t elements = fv_shape_elements(&o->shape);
         o->value = malloc((size_t)(elements + 1) * sizeof *o->value);
-        for (int64_t e = 0; e < elements; e++) o->value[e] = o->type == FV_F32 ? fabs(p->input[i].value[e]) : p->input[i].value[e];
+        for (int64_t e = 0; e < elements; e++)
+            o->value[e] = o->type == FV_F32 ? fabs(p->input[i].value[e]) : p->input[i].value[e];
     }
     const int status = run_oracle(c, &copy, magnitude, why);
     for (int i = 0; i < p->input_count; i++)
@@ -39,7 +40,8 @@ static int find_magnitude(fv_context *c, const problem *p, double *const *oracle
     }
     if (rule->bound == BOUND_OWN) rule->magnitude(p, oracle, magnitude);
     if (fv_op_table[p->op]->flags & FV_FUSED) /* the activation rounds as well: sigmoid(0) is 0.5 */
-        for (int64_t i = 0; magnitude[0] && i < fv_shape_elements(&p->output[0].shape); i++) magnitude[0][i] += fabs(oracle[0][i]);
+        for (int64_t i = 0; magnitude[0] && i < fv_shape_elements(&p->output[0].shape); i++)
+            magnitude[0][i] += fabs(oracle[0][i]);
     return 0;
 }
 

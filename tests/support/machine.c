@@ -1,6 +1,6 @@
-/* machine.c - one operation on one device, as hostile as a program may be: operands lie between guards, outputs begin as
- * NaN, addresses are unknown while the kernel prepares, and a second run at other addresses must give the same bits, as must
- * one in which the output lies in the place of an input that it may share. */
+/* machine.c - one operation on one device, as hostile as a program may be: operands lie between guards, outputs begin
+ * as NaN, addresses are unknown while the kernel prepares, and a second run at other addresses must give the same
+ * bits, as must one in which the output lies in the place of an input that it may share. */
 #define _GNU_SOURCE
 #include "support/operations.h"
 #include <stdlib.h>
@@ -36,7 +36,9 @@ static void encode(const fv_context *c, fv_type type, const double *value, int64
 static void decode(const fv_context *c, fv_type type, const void *from, int64_t count, double *value) {
     for (int64_t i = 0; i < count; i++)
         switch (type) {
-        case FV_F32: value[i] = c->backend->real_bytes == 8 ? ((const double *)from)[i] : ((const float *)from)[i]; break;
+        case FV_F32:
+            value[i] = c->backend->real_bytes == 8 ? ((const double *)from)[i] : ((const float *)from)[i];
+            break;
         case FV_I32: value[i] = ((const int32_t *)from)[i]; break;
         case FV_U8: value[i] = ((const uint8_t *)from)[i]; break;
         case FV_BF16:
@@ -81,7 +83,6 @@ static void describe_all(bench *b) {
 
 static bool set_up(bench *b) {
     const problem *p = b->problem;
-    const fv_op_desc *desc = fv_op_table[p->op];
     for (int i = 0; i < p->input_count; i++) {
         const operand *o = &p->input[i];
         if (o->absent) continue;
@@ -95,8 +96,8 @@ static bool set_up(bench *b) {
     }
     for (int o = 0; o < p->output_count; o++) {
         if (p->output[o].absent) continue;
-        if (desc->writes[o]) {
-            b->output_tensor[o].data = b->input_tensor[desc->writes[o] - 1].data;
+        if (written_input(p->op, o) >= 0) {
+            b->output_tensor[o].data = b->input_tensor[written_input(p->op, o)].data;
         } else if (o == 0 && b->shared >= 0) {
             b->output_tensor[o].data = b->input_tensor[b->shared].data;
         } else {
@@ -130,9 +131,8 @@ static bool fetch(const bench *b, const block *k, unsigned char **now) {
 
 /* The input whose memory output o lies in, or -1. */
 static int overwritten(const bench *b, int o) {
-    const fv_op_desc *desc = fv_op_table[b->problem->op];
-    if (desc->writes[o]) return desc->writes[o] - 1;
-    return o == 0 ? b->shared : -1;
+    const int written = written_input(b->problem->op, o);
+    return written < 0 && o == 0 ? b->shared : written;
 }
 
 static bool inputs_kept(const bench *b, char *why) {
@@ -239,12 +239,11 @@ static outcome read_results(const run_state *s, double **result, char *why) {
     return RAN;
 }
 
-static outcome run_all(run_state *s, double **result, char *why) {
+/* Again at other addresses, and in the place of every input that output 0 may share. */
+static outcome run_elsewhere(run_state *s, char *why) {
     const problem *p = s->first->problem;
     const fv_op_desc *desc = fv_op_table[p->op];
-    outcome out = run_on(s, s->first, why);
-    if (out == RAN) out = read_results(s, result, why);
-    if (out == RAN) out = run_again(s, -1, why);
+    outcome out = run_again(s, -1, why);
     for (int i = 0; i < p->input_count && out == RAN; i++)
         if (desc->may_share >> i & 1 && !p->output[0].absent &&
             operand_bytes(s->context, &p->input[i]) == operand_bytes(s->context, &p->output[0]))
@@ -281,13 +280,24 @@ static void release(run_state *s, bool prepared) {
     tear_down(s->first);
 }
 
-outcome run_problem(fv_context *c, const fv_kernel *kernel, const problem *p, double **result, char *why) {
+static outcome run_prepared(fv_context *c, const fv_kernel *kernel, const problem *p, bool once, double **result,
+                            char *why) {
     run_state s = { .context = c, .kernel = kernel ? kernel : &c->backend->kernels[p->op] };
     outcome out = prepare(&s, p, why);
     const bool prepared = out == RAN;
-    if (prepared) out = run_all(&s, result, why);
+    if (prepared) out = run_on(&s, s.first, why);
+    if (out == RAN) out = read_results(&s, result, why);
+    if (out == RAN && !once) out = run_elsewhere(&s, why);
     release(&s, prepared);
     return out;
+}
+
+outcome run_problem(fv_context *c, const fv_kernel *kernel, const problem *p, double **result, char *why) {
+    return run_prepared(c, kernel, p, false, result, why);
+}
+
+outcome run_problem_once(fv_context *c, const problem *p, double **result, char *why) {
+    return run_prepared(c, NULL, p, true, result, why);
 }
 
 void free_results(double **result) {

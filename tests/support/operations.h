@@ -70,6 +70,9 @@ static inline int64_t whole(const problem *p, const char *name, int index, int64
 fv_shape shape_word(const problem *, const char *name, int nth);
 #define SHAPE(...) ((fv_shape){ (int32_t)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } })
 
+/* The input that an operation overwrites with this output, or -1. */
+static inline int written_input(fv_op op, int output) { return output < 3 ? fv_op_table[op]->writes[output] - 1 : -1; }
+
 operand *add_input(problem *, const char *name, fv_type, fill, fv_shape);
 operand *add_absent(problem *, const char *name);
 operand *add_control(problem *);
@@ -114,10 +117,11 @@ int build_optimizer(fv_context *, problem *);
 int build_random(fv_context *, problem *);
 /* bounds.c */
 magnitude_function magnitude_output, magnitude_tanh_gradient, magnitude_softmax, magnitude_log_softmax,
-    magnitude_softmax_gradient, magnitude_log_softmax_gradient, magnitude_batch_norm_train, magnitude_batch_norm_gradient,
-    magnitude_batch_norm_infer, magnitude_batch_norm_infer_gradient, magnitude_lrn_gradient, magnitude_affine,
-    magnitude_normalize, magnitude_cross_entropy, magnitude_softmax_cross_entropy, magnitude_metric, magnitude_update,
-    magnitude_sigmoid;
+    magnitude_softmax_gradient, magnitude_log_softmax_gradient, magnitude_batch_norm_train,
+    magnitude_batch_norm_gradient, magnitude_batch_norm_infer, magnitude_batch_norm_infer_gradient,
+    magnitude_lrn_gradient, magnitude_affine, magnitude_normalize, magnitude_cross_entropy,
+    magnitude_softmax_cross_entropy, magnitude_metric, magnitude_update, magnitude_sigmoid,
+    magnitude_cross_entropy_gradient;
 
 /* fill.c */
 void fill_operand(problem *, operand *);
@@ -125,10 +129,13 @@ void fill_operand(problem *, operand *);
 /* ---- Running ----------------------------------------------------------------------------------------------------- */
 
 typedef enum outcome { RAN, UNSUPPORTED, FAILED } outcome;
-/* Runs the operation on the context's device with `kernel` (NULL: the backend's own). Every output that is wanted goes to
- * result[o], made here (free with free_results). Buffers are surrounded by guards; two runs at different addresses must
- * give the same bits; inputs that the operation does not overwrite must stay as they are. why: at least 1200 bytes. */
+/* Runs the operation on the context's device with `kernel` (NULL: the backend's own). Every output that is wanted
+ * goes to result[o], made here (free with free_results). Buffers are surrounded by guards; two runs at different
+ * addresses must give the same bits; inputs that the operation does not overwrite must stay as they are. why: at
+ * least 1200 bytes. */
 outcome run_problem(fv_context *, const fv_kernel *kernel, const problem *, double **result, char *why);
+/* One run only, on the backend's own kernel. */
+outcome run_problem_once(fv_context *, const problem *, double **result, char *why);
 void free_results(double **result);
 /* The same in double precision; a fused operation by what it stands for. 0, or -1 and why. */
 int run_oracle(fv_context *reference64, const problem *, double **result, char *why);

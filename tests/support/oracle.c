@@ -1,5 +1,5 @@
-/* oracle.c - operations in double precision: the kernels of reference64, called one after another. A tape is run without a
- * program, so that this judge shares nothing with fusion and planning. */
+/* oracle.c - operations in double precision: the kernels of reference64, called one after another. A tape is run
+ * without a program, so that this judge shares nothing with fusion and planning. */
 #include "support/operations.h"
 #include <stdlib.h>
 #include <string.h>
@@ -91,7 +91,7 @@ int run_tape(fv_context *c, const fv_tape *t, int32_t first, int32_t last, doubl
     return 0;
 }
 
-/* ---- Fused operations by what they stand for ---------------------------------------------------------------------- */
+/* ---- Fused operations by what they stand for --------------------------------------------------------------------- */
 
 static int run_expansion(fv_context *c, const problem *p, double **result, char *why) {
     fv_value input[MOST_OPERANDS] = { { 0 } }, output[MOST_OUTPUTS] = { { 0 } };
@@ -110,7 +110,8 @@ static int run_expansion(fv_context *c, const problem *p, double **result, char 
     double **value = tape_values(t);
     for (int i = 0; i < p->input_count; i++)
         if (!p->input[i].absent)
-            memcpy(value[input[i].id], p->input[i].value, (size_t)fv_shape_elements(&p->input[i].shape) * sizeof(double));
+            memcpy(value[input[i].id], p->input[i].value,
+                   (size_t)fv_shape_elements(&p->input[i].shape) * sizeof(double));
     status = run_tape(c, t, 0, t->operation_count, value, why);
     for (int o = 0; o < p->output_count && !status; o++) {
         if (p->output[o].absent) continue;
@@ -124,5 +125,5 @@ static int run_expansion(fv_context *c, const problem *p, double **result, char 
 
 int run_oracle(fv_context *c, const problem *p, double **result, char *why) {
     if (fv_op_table[p->op]->flags & FV_FUSED) return run_expansion(c, p, result, why);
-    return run_problem(c, NULL, p, result, why) == RAN ? 0 : -1;
+    return run_problem_once(c, p, result, why) == RAN ? 0 : -1;
 }

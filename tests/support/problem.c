@@ -110,7 +110,8 @@ int add_derived(fv_context *context, problem *p, const char *name, const char *o
     problem *maker;
     double *made[MOST_OUTPUTS] = { 0 };
     int status = problem_make(context, text, p->seed, p->smooth, &maker);
-    for (int o = 0; o < maker->output_count; o++) maker->output[o].absent = false; /* what is dropped, is dropped later */
+    for (int o = 0; o < maker->output_count; o++)
+        maker->output[o].absent = false; /* what is dropped, is dropped later */
     if (!status) status = run_oracle(context, maker, made, why);
     if (status) {
         problem_fail(p, "%s: %.1000s", text, maker && maker->error[0] ? maker->error : why);
@@ -147,7 +148,7 @@ static int infer(fv_context *context, problem *p) {
     for (int o = 0; o < desc->outputs; o++) {
         p->output[o].shape = outputs[o];
         p->output[o].type = output_types[o];
-        p->output[o].absent = desc->writes[o] && p->input[desc->writes[o] - 1].absent;
+        p->output[o].absent = written_input(p->op, o) >= 0 && p->input[written_input(p->op, o)].absent;
     }
     for (int i = 0; i < p->word_count; i++)
         if (!strcmp(p->word[i].name, "drop")) /* drop1: nobody reads output 1 */

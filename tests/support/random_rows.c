@@ -1,5 +1,6 @@
-/* random_rows.c - random problems of the operations whose options multiply: convolutions, dense layers, pooling, batch norm,
- * arithmetic with broadcasting, reductions, losses, shaping. Row `number` of an operation is always the same. */
+/* random_rows.c - random problems of the operations whose options multiply: convolutions, dense layers, pooling,
+ * batch norm, arithmetic with broadcasting, reductions, losses, shaping. Row `number` of an operation is always the
+ * same. */
 #include "support/operations.h"
 #include <string.h>
 
@@ -31,14 +32,16 @@ static void draw_conv(drawing *d, bool fused) {
             kernel[axis] = between(d, 1, 5);
             stride[axis] = chance(d, 2) ? 1 : between(d, 1, 6);
             dilation[axis] = chance(d, 3) ? between(d, 2, 3) : 1;
-            for (int side = 0; side < 2; side++) pad[2 * axis + side] = chance(d, 2) ? 0 : between(d, 0, kernel[axis] + 1);
-        } while (fv_window_count(size[axis], pad[2 * axis], pad[2 * axis + 1], kernel[axis], dilation[axis], stride[axis], false) < 1);
+            for (int side = 0; side < 2; side++)
+                pad[2 * axis + side] = chance(d, 2) ? 0 : between(d, 0, kernel[axis] + 1);
+        } while (fv_window_count(size[axis], pad[2 * axis], pad[2 * axis + 1], kernel[axis], dilation[axis],
+                                 stride[axis], false) < 1);
     }
     const int groups = chance(d, 3) ? between(d, 1, 5) : 1;
     const int channels = between(d, 1, groups > 1 ? 3 : 20), filters = between(d, 1, groups > 1 ? 3 : 36);
-    say(d, " n%d h%d w%d c%d k%d r%d s%d stride%d,%d dilation%d,%d pad%d,%d,%d,%d groups%d%s", between(d, 1, 3), size[0], size[1],
-        channels * groups, filters * groups, kernel[0], kernel[1], stride[0], stride[1], dilation[0], dilation[1], pad[0], pad[1],
-        pad[2], pad[3], groups, chance(d, 5) ? " flip" : "");
+    say(d, " n%d h%d w%d c%d k%d r%d s%d stride%d,%d dilation%d,%d pad%d,%d,%d,%d groups%d%s", between(d, 1, 3),
+        size[0], size[1], channels * groups, filters * groups, kernel[0], kernel[1], stride[0], stride[1], dilation[0],
+        dilation[1], pad[0], pad[1], pad[2], pad[3], groups, chance(d, 5) ? " flip" : "");
     if (fused) say_activation(d);
 }
 
@@ -51,10 +54,12 @@ static void draw_pool(drawing *d) {
             kernel[axis] = between(d, 1, 5);
             stride[axis] = between(d, 1, 6);
             for (int side = 0; side < 2; side++) pad[2 * axis + side] = below(d, kernel[axis]);
-        } while (fv_window_count(size[axis], pad[2 * axis], pad[2 * axis + 1], kernel[axis], 1, stride[axis], ceil) < 1);
+        } while (fv_window_count(size[axis], pad[2 * axis], pad[2 * axis + 1], kernel[axis], 1, stride[axis], ceil) <
+                 1);
     }
-    say(d, " n%d h%d w%d c%d r%d s%d stride%d,%d pad%d,%d,%d,%d%s%s", between(d, 1, 3), size[0], size[1], between(d, 1, 20), kernel[0],
-        kernel[1], stride[0], stride[1], pad[0], pad[1], pad[2], pad[3], ceil ? " ceil" : "", chance(d, 2) ? " exclude" : "");
+    say(d, " n%d h%d w%d c%d r%d s%d stride%d,%d pad%d,%d,%d,%d%s%s", between(d, 1, 3), size[0], size[1],
+        between(d, 1, 20), kernel[0], kernel[1], stride[0], stride[1], pad[0], pad[1], pad[2], pad[3],
+        ceil ? " ceil" : "", chance(d, 2) ? " exclude" : "");
 }
 
 /* " x2,3,4": at least `least` axes */
@@ -101,7 +106,11 @@ static void draw_slice_or_pad(drawing *d, bool slice) {
         say(d, axis ? ",%d" : slice ? " begin%d" : " before%d", begin[axis]);
     }
     for (int axis = 0; axis < rank; axis++)
-        say(d, axis ? ",%d" : slice ? " size%d" : " after%d", slice ? between(d, 1, dim[axis] - begin[axis]) : below(d, 4));
+        say(d,
+            axis    ? ",%d"
+            : slice ? " size%d"
+                    : " after%d",
+            slice ? between(d, 1, dim[axis] - begin[axis]) : below(d, 4));
     if (chance(d, 4)) say(d, " bytes");
 }
 
@@ -127,11 +136,13 @@ bool random_row(fv_op op, uint64_t row, char text[PROBLEM_TEXT]) {
         draw_pool(&d);
     } else if (!strncmp(name, "batch_norm", 10)) {
         say_shape(&d, "x", 2, 4, dim);
-        say(&d, "%s%s epsilon0.0%d momentum0.%d", chance(&d, 4) ? " noscale" : "", chance(&d, 4) ? " nocenter" : "", between(&d, 1, 9), below(&d, 10));
+        say(&d, "%s%s epsilon0.0%d momentum0.%d", chance(&d, 4) ? " noscale" : "", chance(&d, 4) ? " nocenter" : "",
+            between(&d, 1, 9), below(&d, 10));
         if (strstr(name, "activation")) say_activation(&d);
     } else if (!strncmp(name, "lrn", 3)) {
         say_shape(&d, "x", 1, 4, dim);
-        say(&d, " size%d alpha0.%d beta%s k%d", between(&d, 1, 9), below(&d, 9), chance(&d, 2) ? "0.75" : "0.5", between(&d, 1, 2));
+        say(&d, " size%d alpha0.%d beta%s k%d", between(&d, 1, 9), below(&d, 9), chance(&d, 2) ? "0.75" : "0.5",
+            between(&d, 1, 2));
     } else if (op == FV_OP_add || op == FV_OP_sub || op == FV_OP_mul || op == FV_OP_div) {
         draw_broadcasting(&d);
     } else if (op == FV_OP_sum || op == FV_OP_mean || op == FV_OP_max || op == FV_OP_max_gradient) {

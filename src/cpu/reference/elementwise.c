@@ -95,9 +95,9 @@ static uint16_t to_f16(double x) {
     const double magnitude = fabs(x);
     if (isnan(x)) return sign | 0x7e00;
     if (magnitude >= 65520) return sign | 0x7c00; /* halfway between the largest number and the next: rounds up */
+    if (magnitude < 0x1p-14) return (uint16_t)(sign | (int)nearbyint(ldexp(magnitude, 24))); /* zero, subnormal */
     int exponent;
-    frexp(magnitude, &exponent);                  /* magnitude = f 2^exponent, 0.5 <= f < 1 */
-    if (exponent < -13) return (uint16_t)(sign | (int)nearbyint(ldexp(magnitude, 24))); /* subnormal; may carry */
+    frexp(magnitude, &exponent); /* magnitude = f 2^exponent, 0.5 <= f < 1; a fraction that rounds up carries over */
     return (uint16_t)(sign | (((exponent + 13) << 10) + (int)nearbyint(ldexp(magnitude, 11 - exponent))));
 }
 
