@@ -121,8 +121,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 }
 
 static void print_version(FILE *stream, struct argp_state *state) {
-    const options *o = state->input;
-    fprintf(stream, "%s, Fovea %s (%s)\n", o->program, fv_version(), fv_build_info());
+    fprintf(stream, "%s, Fovea %s (%s)\n", state->name, fv_version(), fv_build_info());
 }
 
 static void stop(int signal_number) {

@@ -1,5 +1,5 @@
-/* test_core.c - the ground: published vectors of the random generator, checked sizes, the first error, memory and its failures,
- * names of devices, and plugins, good and bad, that the test compiles for itself. */
+/* test_core.c - the ground: published vectors of the random generator, checked sizes, the first error, memory and its
+ * failures, names of devices, and plugins, good and bad, that the test compiles for itself. */
 #define _GNU_SOURCE
 #include "core/core.h"
 #include <setjmp.h>
@@ -12,10 +12,13 @@
 /* ---- Random numbers ---------------------------------------------------------------------------------------------- */
 
 static void philox_vectors(void **state) {
-    static const struct { uint32_t counter[4], key[2], out[4]; } vector[] = {
+    static const struct {
+        uint32_t counter[4], key[2], out[4];
+    } vector[] = {
         { { 0, 0, 0, 0 }, { 0, 0 }, { 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 } },
         { { ~0u, ~0u, ~0u, ~0u }, { ~0u, ~0u }, { 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd } },
-        { { 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344 }, { 0xa4093822, 0x299f31d0 },
+        { { 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344 },
+          { 0xa4093822, 0x299f31d0 },
           { 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1 } },
     };
     for (size_t i = 0; i < sizeof(vector) / sizeof(*vector); i++) {
@@ -26,7 +29,8 @@ static void philox_vectors(void **state) {
 }
 
 static void random_streams(void **state) {
-    fv_random a = fv_random_make(7, 1), same = fv_random_make(7, 1), other = fv_random_make(7, 2), seed = fv_random_make(8, 1);
+    fv_random a = fv_random_make(7, 1), same = fv_random_make(7, 1), other = fv_random_make(7, 2),
+              seed = fv_random_make(8, 1);
     int differ = 0, differ_seed = 0;
     for (int i = 0; i < 100; i++) {
         uint32_t word = fv_random_u32(&a);
@@ -47,7 +51,7 @@ static void random_streams(void **state) {
 static void random_distributions(void **state) {
     enum { DRAWS = 60000 };
     fv_random r = fv_random_make(1, 0);
-    int count[6] = {0};
+    int count[6] = { 0 };
     for (int i = 0; i < DRAWS; i++) {
         uint32_t k = fv_random_below(&r, 6);
         assert_true(k < 6);
@@ -89,13 +93,17 @@ static void shapes(void **state) {
     fv_shape_text(&t, text);
     assert_int_equal(fv_close(c), 0);
 
-    static const struct { int rank; int64_t dim[7]; const char *part; } bad[] = {
+    static const struct {
+        int rank;
+        int64_t dim[7];
+        const char *part;
+    } bad[] = {
         { 7, { 1, 1, 1, 1, 1, 1, 1 }, "7 dimensions" },
         { -1, { 0 }, "-1 dimensions" },
         { 2, { 3, -4 }, "negative size -4" },
-        { 1, { INT64_MAX / 8 + 1 }, "too large" },                     /* bytes overflow, elements do not */
+        { 1, { INT64_MAX / 8 + 1 }, "too large" }, /* bytes overflow, elements do not */
         { 3, { 1 << 30, 1 << 30, 1 << 30 }, "[1073741824, 1073741824, 1073741824]" },
-        { 4, { 0, 1 << 30, 1 << 30, 1 << 30 }, "too large" },           /* an empty axis hides nothing */
+        { 4, { 0, 1 << 30, 1 << 30, 1 << 30 }, "too large" }, /* an empty axis hides nothing */
         { 6, { INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX }, "too large" },
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
@@ -142,7 +150,10 @@ static void first_error_stays(void **state) {
     assert_non_null(strstr(fv_build_info(), "HDF5 1."));
 }
 
-typedef struct thing { fv_object object; int number; } thing;
+typedef struct thing {
+    fv_object object;
+    int number;
+} thing;
 static int released[4], release_count;
 static void release_thing(void *object) {
     released[release_count++] = ((thing *)object)->number;
@@ -176,8 +187,12 @@ static void keep_log(void *user, const char *line) {
 /* ---- Options ----------------------------------------------------------------------------------------------------- */
 
 static void options_grow(void **state) {
-    fv_context *c = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = "reference", .threads = 3,
-                                                     .seed = 42, .log = keep_log, .log_user = logged });
+    fv_context *c = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options),
+                                                     .device = "reference",
+                                                     .threads = 3,
+                                                     .seed = 42,
+                                                     .log = keep_log,
+                                                     .log_user = logged });
     assert_null(fv_error(c));
     assert_int_equal(c->threads, 3);
     assert_int_equal(c->seed, 42);
@@ -185,14 +200,20 @@ static void options_grow(void **state) {
     assert_int_equal(fv_close(c), 0);
 
     /* an older program: its struct ends after the device */
-    struct { size_t size; const char *device; } old = { sizeof old, "reference" };
+    struct {
+        size_t size;
+        const char *device;
+    } old = { sizeof old, "reference" };
     c = fv_open_with((const fv_open_options *)(const void *)&old);
     assert_string_equal(fv_device_name(c), "reference");
     assert_int_equal(c->seed, 0);
     assert_int_equal(fv_close(c), 0);
 
     /* a newer one: fine while what we do not know is zero */
-    struct { fv_open_options known; long unknown; } newer = { { .struct_size = sizeof newer, .device = "reference" }, 0 };
+    struct {
+        fv_open_options known;
+        long unknown;
+    } newer = { { .struct_size = sizeof newer, .device = "reference" }, 0 };
     c = fv_open_with(&newer.known);
     assert_int_equal(fv_close(c), 0);
     newer.unknown = 1;
@@ -243,13 +264,14 @@ static void host_memory(void **state) {
 }
 
 static void device_memory(void **state) {
-    fv_context *c = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = "reference",
-                                                     .memory_limit = 1000000 });
+    fv_context *c = fv_open_with(
+        &(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = "reference", .memory_limit = 1000000 });
     void *a = fv_device_alloc(c, 600000, "the arena");
     assert_non_null(a);
     assert_int_equal(c->memory_used, 600000);
     assert_null(fv_device_alloc(c, 800000, "the arena"));
-    assert_string_equal(fv_error(c), "out of memory on reference: the arena needs 800.0 KB, but 400.0 KB of 1.0 MB (the memory "
+    assert_string_equal(fv_error(c),
+                        "out of memory on reference: the arena needs 800.0 KB, but 400.0 KB of 1.0 MB (the memory "
                         "limit) are free: a batch of at most 50 % of this one would fit");
     assert_int_equal(c->memory_used, 600000);
     fv_clear_error(c);
@@ -289,7 +311,16 @@ static void open_survives_every_failing_allocation(void **state) {
 /* ---- Devices ----------------------------------------------------------------------------------------------------- */
 
 static void bad_device_names(void **state) {
-    static const char *const bad[] = { "gpu", "CPU", "cpu:1", "cpu:", "cpu:x", ":0", "../evil", "cuda:99999", "cuda:-1", "a/b",
+    static const char *const bad[] = { "gpu",
+                                       "CPU",
+                                       "cpu:1",
+                                       "cpu:",
+                                       "cpu:x",
+                                       ":0",
+                                       "../evil",
+                                       "cuda:99999",
+                                       "cuda:-1",
+                                       "a/b",
                                        "a very long name that fits into no field of any struct" };
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         fv_context *c = fv_open(bad[i]);
@@ -346,7 +377,8 @@ static const char plugin_source[] =
     "struct fv_device { int index; };\n"
     "static int opened(const fv_host *h, int i, fv_device **d) {\n"
     "    if (i == 1) return h->fail(h->context, FV_ERROR_DEVICE, \"fake:1 is broken\");\n"
-    "    *d = h->alloc(h->context, sizeof **d, \"the device\"); if (!*d) return FV_ERROR_MEMORY; (*d)->index = i; return 0; }\n"
+    "    *d = h->alloc(h->context, sizeof **d, \"the device\"); if (!*d) return FV_ERROR_MEMORY; (*d)->index = i; "
+    "return 0; }\n"
     "static void closed(fv_device *d) { free(d); }\n"
     "static void describe(fv_device *d, char *l, size_t n) { snprintf(l, n, \"number %d\", d->index); }\n"
     "static int count(char *why, size_t n) { if (!COUNT) snprintf(why, n, \"no driver\"); return COUNT; }\n"
@@ -356,13 +388,17 @@ static const char plugin_source[] =
     "static int fill(fv_device *d, void *a, int b, size_t n) { (void)d; memset(a, b, n); return 0; }\n"
     "static int sync_all(fv_device *d) { (void)d; return 0; }\n"
     "static const fv_kernel kernels[FV_OP_COUNT];\n"
-    "static const fv_backend backend = { .abi = ABI, .op_count = OPS, .op_checksum = CHECKSUM, .real_bytes = 4, .name = NAME,\n"
-    "    .open = opened, .close = closed, .describe = describe, .count = count, .alloc = get, .free = put, .upload = copy_in,\n"
+    "static const fv_backend backend = { .abi = ABI, .op_count = OPS, .op_checksum = CHECKSUM, .real_bytes = 4, .name "
+    "= NAME,\n"
+    "    .open = opened, .close = closed, .describe = describe, .count = count, .alloc = get, .free = put, .upload = "
+    "copy_in,\n"
     "    .download = copy_in, .copy = copy_in, .fill = fill,\n"
     "#ifndef NO_SYNC\n    .sync = sync_all,\n#endif\n"
     "    .kernels = kernels };\n"
-    "#ifdef NO_SYNC\nextern int never; int *keep = 0; int unused(void); int unused(void) { return sync_all(0); }\n#endif\n"
-    "#ifdef UNRESOLVED\nextern int missing_function(void); int use(void); int use(void) { return missing_function(); }\n#endif\n"
+    "#ifdef NO_SYNC\nextern int never; int *keep = 0; int unused(void); int unused(void) { return sync_all(0); "
+    "}\n#endif\n"
+    "#ifdef UNRESOLVED\nextern int missing_function(void); int use(void); int use(void) { return missing_function(); "
+    "}\n#endif\n"
     "#ifndef NO_ENTRY\nconst fv_backend *fovea_backend(void);\n"
     "__attribute__((visibility(\"default\"))) const fv_backend *fovea_backend(void) { return &backend; }\n#endif\n";
 
@@ -378,8 +414,10 @@ static bool build_plugin(const char *name, const char *macros) {
     fputs(plugin_source, file);
     fclose(file);
     const char *compiler = getenv("CC");
-    snprintf(command, sizeof command, "%s -w -std=gnu11 -shared -fPIC -fvisibility=hidden -DCHECKSUM=%uu %s -I%sinclude -I%ssrc %s "
-             "-o %s/libfovea-%s.so", compiler && *compiler ? compiler : "cc", fv_op_checksum(), macros, root, root, path, folder, name);
+    snprintf(command, sizeof command,
+             "%s -w -std=gnu11 -shared -fPIC -fvisibility=hidden -DCHECKSUM=%uu %s -I%sinclude -I%ssrc %s "
+             "-o %s/libfovea-%s.so",
+             compiler && *compiler ? compiler : "cc", fv_op_checksum(), macros, root, root, path, folder, name);
     return system(command) == 0;
 }
 
@@ -405,7 +443,10 @@ static int remove_folder(void **state) {
 }
 
 static void plugin_opens(void **state) {
-    if (!build_plugin("fake", "")) { print_message("no C compiler at run time\n"); skip(); }
+    if (!build_plugin("fake", "")) {
+        print_message("no C compiler at run time\n");
+        skip();
+    }
     fv_context *c = fv_open("fake");
     assert_null(fv_error(c));
     assert_string_equal(fv_device_name(c), "fake:0");
@@ -424,7 +465,9 @@ static void plugin_opens(void **state) {
 }
 
 static void plugin_refused(void **state) {
-    static const struct { const char *macros, *part; } bad[] = {
+    static const struct {
+        const char *macros, *part;
+    } bad[] = {
         { "-DABI=77", "interface 77, but this library has" },
         { "-DOPS=3", "built for 3 operations" },
         { "-UCHECKSUM -DCHECKSUM=1", "another list of operations (checksum 00000001" },
@@ -439,7 +482,10 @@ static void plugin_refused(void **state) {
         snprintf(name, sizeof name, "bad%d", (int)i);
         char macros[256];
         snprintf(macros, sizeof macros, "-DNAME='\"%s\"' %s", name, bad[i].macros);
-        if (!build_plugin(name, macros)) { print_message("no C compiler at run time\n"); skip(); }
+        if (!build_plugin(name, macros)) {
+            print_message("no C compiler at run time\n");
+            skip();
+        }
         expect_refusal(name, bad[i].part);
         snprintf(file, sizeof file, "%s/libfovea-%s.so", folder, name);
         unlink(file);
@@ -459,7 +505,10 @@ static void see_device(void *user, const char *name, const char *description, co
 }
 
 static void devices_listed(void **state) {
-    if (!build_plugin("fake", "")) { print_message("no C compiler at run time\n"); skip(); }
+    if (!build_plugin("fake", "")) {
+        print_message("no C compiler at run time\n");
+        skip();
+    }
     char path[128];
     snprintf(path, sizeof path, "%s/libfovea-torn.so", folder);
     FILE *file = fopen(path, "w");
@@ -503,22 +552,14 @@ int main(void) {
     unsetenv("FOVEA_NUM_THREADS");
     unsetenv("OMP_NUM_THREADS");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(philox_vectors),
-        cmocka_unit_test(random_streams),
-        cmocka_unit_test(random_distributions),
-        cmocka_unit_test(shapes),
-        cmocka_unit_test(first_error_stays),
-        cmocka_unit_test(objects_newest_first),
-        cmocka_unit_test(options_grow),
-        cmocka_unit_test(host_memory),
-        cmocka_unit_test(device_memory),
-        cmocka_unit_test(open_survives_every_failing_allocation),
-        cmocka_unit_test(bad_device_names),
-        cmocka_unit_test(environment),
-        cmocka_unit_test(plugin_opens),
-        cmocka_unit_test(plugin_refused),
-        cmocka_unit_test(devices_listed),
-        cmocka_unit_test(broken_cuda_is_told),
+        cmocka_unit_test(philox_vectors),       cmocka_unit_test(random_streams),
+        cmocka_unit_test(random_distributions), cmocka_unit_test(shapes),
+        cmocka_unit_test(first_error_stays),    cmocka_unit_test(objects_newest_first),
+        cmocka_unit_test(options_grow),         cmocka_unit_test(host_memory),
+        cmocka_unit_test(device_memory),        cmocka_unit_test(open_survives_every_failing_allocation),
+        cmocka_unit_test(bad_device_names),     cmocka_unit_test(environment),
+        cmocka_unit_test(plugin_opens),         cmocka_unit_test(plugin_refused),
+        cmocka_unit_test(devices_listed),       cmocka_unit_test(broken_cuda_is_told),
     };
     return cmocka_run_group_tests_name("core", tests, make_folder, remove_folder);
 }

@@ -1,5 +1,5 @@
-/* test_data.c - data sets: making, views, splits, settings, copies on the device; files in IDX and CIFAR form, whole, packed, cut
- * short and wrong; the search for files; the drawn digits. Everything but the last test needs no data. */
+/* test_data.c - data sets: making, views, splits, settings, copies on the device; files in IDX and CIFAR form, whole,
+ * packed, cut short and wrong; the search for files; the drawn digits. Everything but the last test needs no data. */
 #include "data/data.h"
 #include <math.h>
 #include <setjmp.h>
@@ -60,7 +60,7 @@ static size_t read_file(const char *path, unsigned char *bytes, size_t capacity)
     return size;
 }
 
-/* ---- From memory ----------------------------------------------------------------------------------------------------- */
+/* ---- From memory ------------------------------------------------------------------------------------------------- */
 
 enum { SAMPLES = 10 };
 static unsigned char pixels[SAMPLES][2][3][1];
@@ -155,7 +155,7 @@ static void bad_arrays_are_refused(void **state) {
     assert_null(fv_dataset_from_memory(NULL, NULL));
 }
 
-/* ---- From a callback ------------------------------------------------------------------------------------------------------ */
+/* ---- From a callback --------------------------------------------------------------------------------------------- */
 
 typedef struct source { int status, calls; int32_t wrong_label; bool records; } source;
 
@@ -224,7 +224,7 @@ static void a_callback_may_fail(void **state) {
     fv_dataset_free(set);
 }
 
-/* ---- Views and splits -------------------------------------------------------------------------------------------------------- */
+/* ---- Views and splits -------------------------------------------------------------------------------------------- */
 
 static void views_of_views_refer_to_the_whole(void **state) {
     (void)state;
@@ -319,7 +319,7 @@ static void stratified_counts_are_exact(void **state) {
     assert_fails(FV_ERROR_ARGUMENT, "needs labels");
 }
 
-/* ---- Settings and the device ---------------------------------------------------------------------------------------------------- */
+/* ---- Settings and the device ------------------------------------------------------------------------------------- */
 
 static void settings_have_defaults_and_bounds(void **state) {
     (void)state;
@@ -380,7 +380,7 @@ static void copies_lie_on_the_device(void **state) {
     ctx = own;
 }
 
-/* ---- IDX ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- IDX --------------------------------------------------------------------------------------------------------- */
 
 typedef struct idx { unsigned char bytes[512]; size_t size; } idx;
 
@@ -546,7 +546,7 @@ static void packed_files_have_a_limit(void **state) {
     fv_free(data);
 }
 
-/* ---- CIFAR ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- CIFAR ------------------------------------------------------------------------------------------------------- */
 
 enum { RECORD = 3073 };
 
@@ -582,7 +582,7 @@ static void planes_become_channels(void **state) {
     free(file);
 }
 
-/* ---- The search ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- The search -------------------------------------------------------------------------------------------------- */
 
 static void files_are_found_where_others_put_them(void **state) {
     (void)state;
@@ -623,7 +623,7 @@ static void files_are_found_where_others_put_them(void **state) {
     free(before);
 }
 
-/* ---- Digits -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Digits ------------------------------------------------------------------------------------------------------ */
 
 static void drawn_digits_depend_on_seed_and_number(void **state) {
     (void)state;
@@ -650,7 +650,7 @@ static void drawn_digits_depend_on_seed_and_number(void **state) {
     assert_fails(FV_ERROR_ARGUMENT, "0 digits");
 }
 
-/* ---- Lack of memory --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Lack of memory ---------------------------------------------------------------------------------------------- */
 
 static fv_status read_everything(void) {
     idx images = images_file(6), label = labels_file(6, 8);
@@ -688,7 +688,7 @@ static void lack_of_memory_is_an_error(void **state) {
     ctx = own;
 }
 
-/* ---- Real data ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Real data --------------------------------------------------------------------------------------------------- */
 
 static void real_data_is_read(void **state) {
     (void)state;
@@ -729,18 +729,26 @@ static int tear_down(void **state) {
     return fv_close(ctx) || system(command);
 }
 
+static int begin(void **state) { /* one test's failure is not the next one's */
+    (void)state;
+    fv_alloc_fail(0, false);
+    fv_clear_error(ctx);
+    return 0;
+}
+#define TEST(name) cmocka_unit_test_setup(name, begin)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(arrays_are_copied_or_borrowed), cmocka_unit_test(bad_arrays_are_refused),
-        cmocka_unit_test(a_callback_gives_samples), cmocka_unit_test(a_callback_may_fail),
-        cmocka_unit_test(views_of_views_refer_to_the_whole), cmocka_unit_test(splits_are_partitions_and_repeat),
-        cmocka_unit_test(stratified_counts_are_exact), cmocka_unit_test(settings_have_defaults_and_bounds),
-        cmocka_unit_test(copies_lie_on_the_device), cmocka_unit_test(every_type_of_idx_is_read),
-        cmocka_unit_test(labels_go_with_images), cmocka_unit_test(cut_files_are_refused),
-        cmocka_unit_test(foreign_files_are_refused), cmocka_unit_test(packed_files_have_a_limit),
-        cmocka_unit_test(planes_become_channels), cmocka_unit_test(files_are_found_where_others_put_them),
-        cmocka_unit_test(drawn_digits_depend_on_seed_and_number), cmocka_unit_test(lack_of_memory_is_an_error),
-        cmocka_unit_test(real_data_is_read),
+        TEST(arrays_are_copied_or_borrowed), TEST(bad_arrays_are_refused),
+        TEST(a_callback_gives_samples), TEST(a_callback_may_fail),
+        TEST(views_of_views_refer_to_the_whole), TEST(splits_are_partitions_and_repeat),
+        TEST(stratified_counts_are_exact), TEST(settings_have_defaults_and_bounds),
+        TEST(copies_lie_on_the_device), TEST(every_type_of_idx_is_read),
+        TEST(labels_go_with_images), TEST(cut_files_are_refused),
+        TEST(foreign_files_are_refused), TEST(packed_files_have_a_limit),
+        TEST(planes_become_channels), TEST(files_are_found_where_others_put_them),
+        TEST(drawn_digits_depend_on_seed_and_number), TEST(lack_of_memory_is_an_error),
+        TEST(real_data_is_read),
     };
     return cmocka_run_group_tests_name("data", tests, set_up, tear_down);
 }

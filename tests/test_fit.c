@@ -1,5 +1,5 @@
-/* test_fit.c - how fv_fit runs: it learns, gives the same bits with any number of threads, stops and goes on as if it had never
- * stopped, tells when a step is not finite, listens to callbacks, and writes its files. */
+/* test_fit.c - how fv_fit runs: it learns, gives the same bits with any number of threads, stops and goes on as if it
+ * had never stopped, tells when a step is not finite, listens to callbacks, and writes its files. */
 #include "train/train.h"
 #include <math.h>
 #include <setjmp.h>
@@ -13,7 +13,8 @@
 static char folder[256];
 
 static fv_context *open_on(const char *device, int threads) {
-    return fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = device, .threads = threads, .seed = 5 });
+    return fv_open_with(
+        &(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = device, .threads = threads, .seed = 5 });
 }
 
 static void no_error(fv_context *c) {
@@ -58,7 +59,8 @@ static void same_files(const char *a, const char *b) {
 /* Everything that keeps state of its own: random masks, running statistics, momenta. */
 static fv_net *full_net(fv_context *c) {
     fv_net *net = fv_net_new(c, "full");
-    fv_node x = fv_conv2d(net, fv_input(net, 28, 28, 1), .filters = 3, .kernel = 5, .stride = 3, .l2 = 1e-3f, .name = "c1");
+    fv_node x =
+        fv_conv2d(net, fv_input(net, 28, 28, 1), .filters = 3, .kernel = 5, .stride = 3, .l2 = 1e-3f, .name = "c1");
     x = fv_batch_norm(net, x, .activation = FV_RELU, .momentum = 0.8f);
     x = fv_dropout(net, fv_flatten(net, x), .rate = 0.3f);
     fv_output(net, fv_dense(net, x, .units = 10, .activation = FV_SOFTMAX, .name = "output"));
@@ -79,7 +81,8 @@ static void it_learns_the_digits(void **state) {
     fv_context *c = open_on("cpu", 2);
     fv_dataset *train = fv_digits(c, 2000, 1), *test = fv_digits(c, 500, 2);
     fv_net *net = digits_net(c);
-    fv_fit(net, train, .validation = test, .epochs = 6, .batch_size = 32, .optimizer = fv_adam(.learning_rate = 3e-3f), .schedule = fv_cosine());
+    fv_fit(net, train, .validation = test, .epochs = 6, .batch_size = 32, .optimizer = fv_adam(.learning_rate = 3e-3f),
+           .schedule = fv_cosine());
     fv_result result = { .struct_size = sizeof result };
     fv_evaluate(net, test, .result = &result);
     no_error(c);
@@ -95,7 +98,12 @@ static void it_learns_the_digits(void **state) {
 
 /* ---- The same bits --------------------------------------------------------------------------------------------------- */
 
-typedef struct way { const char *device; int threads; bool streamed; const char *run; } way;
+typedef struct way {
+    const char *device;
+    int threads;
+    bool streamed;
+    const char *run;
+} way;
 
 static int fetch(void *user, const int64_t *indices, int count, void *const *inputs, void *const *targets) {
     const fv_dataset *d = user;
@@ -110,9 +118,16 @@ static void train_some_way(const way *w) {
     fv_context *c = open_on(w->device, w->threads);
     fv_dataset *digits = fv_digits(c, 150, 1), *data = digits;
     if (w->streamed)
-        data = fv_dataset_from_callback(c, &(fv_callback_options){ .struct_size = sizeof(fv_callback_options), .samples = 150, .fetch = fetch,
-            .user = digits, .inputs = &(fv_array){ NULL, FV_U8, 3, { 28, 28, 1 } }, .input_count = 1,
-            .targets = &(fv_array){ NULL, FV_I32, 0, { 0 } }, .target_count = 1, .classes = 10 });
+        data =
+            fv_dataset_from_callback(c, &(fv_callback_options){ .struct_size = sizeof(fv_callback_options),
+                                                                .samples = 150,
+                                                                .fetch = fetch,
+                                                                .user = digits,
+                                                                .inputs = &(fv_array){ NULL, FV_U8, 3, { 28, 28, 1 } },
+                                                                .input_count = 1,
+                                                                .targets = &(fv_array){ NULL, FV_I32, 0, { 0 } },
+                                                                .target_count = 1,
+                                                                .classes = 10 });
     fv_augment(data, .flip = true, .crop = 2);
     fv_fit(full_net(c), data, .epochs = 2, .batch_size = 32, .optimizer = fv_adam(), .output = path_of(w->run, NULL));
     no_error(c);
@@ -130,14 +145,22 @@ static void threads_and_streams_change_no_bit(void **state) {
 
 /* ---- Stopping and going on --------------------------------------------------------------------------------------------- */
 
-typedef struct plan { fv_optimizer optimizer; fv_schedule schedule; int stop_after; const char *resume; const char *run; int epochs; } plan;
+typedef struct plan {
+    fv_optimizer optimizer;
+    fv_schedule schedule;
+    int stop_after;
+    const char *resume;
+    const char *run;
+    int epochs;
+} plan;
 
 static int train_by_plan(const plan *p) {
     fv_context *c = open_on("cpu", 1);
     fv_dataset *train = fv_digits(c, 110, 1), *test = fv_digits(c, 30, 2);
     fv_augment(train, .crop = 1);
-    int status = fv_fit(full_net(c), train, .validation = test, .epochs = p->epochs, .batch_size = 25, .optimizer = p->optimizer,
-                        .schedule = p->schedule, .stop_after_steps = p->stop_after, .resume = p->resume, .output = path_of(p->run, NULL));
+    int status = fv_fit(full_net(c), train, .validation = test, .epochs = p->epochs, .batch_size = 25,
+                        .optimizer = p->optimizer, .schedule = p->schedule, .stop_after_steps = p->stop_after,
+                        .resume = p->resume, .output = path_of(p->run, NULL));
     no_error(c);
     assert_int_equal(fv_close(c), 0);
     return status;
@@ -152,7 +175,8 @@ static void a_resumed_run_equals_a_straight_one(void **state) {
         plan straight = plans[i];
         straight.run = i ? "straight1" : "straight0";
         assert_int_equal(train_by_plan(&straight), FV_OK);
-        for (int stop = 1; stop <= 15; stop += i ? 6 : 3) { /* an epoch has five batches: in the middle of one, and between two */
+        for (int stop = 1; stop <= 15;
+             stop += i ? 6 : 3) { /* an epoch has five batches: in the middle of one, and between two */
             plan part = plans[i];
             part.run = "parts";
             part.stop_after = stop;
@@ -162,8 +186,8 @@ static void a_resumed_run_equals_a_straight_one(void **state) {
             assert_int_equal(train_by_plan(&part), FV_OK);
             part.resume = path_of("parts", "last.h5");
             part.stop_after = 0;
-            part.optimizer = (fv_optimizer){0}; /* the file knows */
-            part.schedule = (fv_schedule){0};
+            part.optimizer = (fv_optimizer){ 0 }; /* the file knows */
+            part.schedule = (fv_schedule){ 0 };
             assert_int_equal(train_by_plan(&part), FV_OK);
             same_files(path_of(straight.run, "last.h5"), path_of("parts", "last.h5"));
             same_files(path_of(straight.run, "best.h5"), path_of("parts", "best.h5"));
@@ -183,7 +207,8 @@ static void going_on_within_a_process_is_the_same(void **state) {
             fv_fit(net, data, .epochs = 3, .batch_size = 25, .optimizer = adam, .schedule = fv_linear());
         } else {
             for (int k = 0; k < 3; k++)
-                fv_fit(net, data, .epochs = 3, .batch_size = 25, .optimizer = adam, .schedule = fv_linear(), .stop_after_steps = k < 2 ? 6 : 0);
+                fv_fit(net, data, .epochs = 3, .batch_size = 25, .optimizer = adam, .schedule = fv_linear(),
+                       .stop_after_steps = k < 2 ? 6 : 0);
         }
         no_error(c);
         assert_int_equal(fv_net_history(net).count, 3);
@@ -244,7 +269,8 @@ static void a_stop_saves_and_says_where(void **state) {
     fv_context *c = open_on("cpu", 1);
     fv_dataset *data = fv_digits(c, 110, 1);
     stop_flag = 0;
-    int status = fv_fit(full_net(c), data, .epochs = 3, .batch_size = 25, .stop = &stop_flag, .callbacks = &callbacks, .output = path_of("stop", NULL));
+    int status = fv_fit(full_net(c), data, .epochs = 3, .batch_size = 25, .stop = &stop_flag, .callbacks = &callbacks,
+                        .output = path_of("stop", NULL));
     assert_int_equal(status, FV_ERROR_STOPPED);
     expect_error(c, FV_ERROR_STOPPED, "stopped on request in epoch 2 after batch 2 of 5");
     fv_net *net = full_net(c);
@@ -270,7 +296,10 @@ static void a_step_that_is_not_finite_is_named(void **state) {
     x[25][1] = NAN; /* in the third of four batches */
     fv_context *c = open_on("cpu", 1);
     fv_dataset *data = fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
-        .inputs = &(fv_array){ x, FV_F32, 2, { N, 4 } }, .input_count = 1, .targets = &(fv_array){ y, FV_F32, 1, { N } }, .target_count = 1 });
+                                                                       .inputs = &(fv_array){ x, FV_F32, 2, { N, 4 } },
+                                                                       .input_count = 1,
+                                                                       .targets = &(fv_array){ y, FV_F32, 1, { N } },
+                                                                       .target_count = 1 });
     fv_net *net = fv_net_new(c, "line"), *same = fv_net_new(c, "line");
     fv_output(net, fv_dense(net, fv_input(net, 4), .units = 1, .name = "f1"));
     fv_output(same, fv_dense(same, fv_input(same, 4), .units = 1, .name = "f1"));
@@ -283,8 +312,12 @@ static void a_step_that_is_not_finite_is_named(void **state) {
     assert_memory_equal(before, after, sizeof before); /* as before the failing step */
     assert_int_not_equal(access(path_of("nan", "last.h5"), F_OK), 0);
     x[25][1] = 0.5f;
-    fv_dataset *repaired = fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
-        .inputs = &(fv_array){ x, FV_F32, 2, { N, 4 } }, .input_count = 1, .targets = &(fv_array){ y, FV_F32, 1, { N } }, .target_count = 1 });
+    fv_dataset *repaired =
+        fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
+                                                        .inputs = &(fv_array){ x, FV_F32, 2, { N, 4 } },
+                                                        .input_count = 1,
+                                                        .targets = &(fv_array){ y, FV_F32, 1, { N } },
+                                                        .target_count = 1 });
     fv_fit(net, repaired, .batch_size = 10, .no_shuffle = true, .epochs = 2); /* and it may go on */
     no_error(c);
     assert_int_equal(fv_net_history(net).count, 2);
@@ -296,10 +329,12 @@ static void a_rate_too_high_names_a_layer(void **state) {
     fv_context *c = open_on("cpu", 1);
     fv_dataset *data = fv_digits(c, 200, 1);
     fv_net *net = digits_net(c);
-    fv_fit(net, data, .batch_size = 20, .epochs = 3, .optimizer = fv_sgd(.learning_rate = 1e30f), .output = path_of("high", NULL));
+    fv_fit(net, data, .batch_size = 20, .epochs = 3, .optimizer = fv_sgd(.learning_rate = 1e30f),
+           .output = path_of("high", NULL));
     assert_int_equal(fv_error_status(c), FV_ERROR_NUMERIC);
     const char *sentence = fv_error(c);
-    if (!strstr(sentence, "digits: ") || !strstr(sentence, "epoch 1, batch 2: ") || (!strstr(sentence, "conv2d") && !strstr(sentence, "dense")))
+    if (!strstr(sentence, "digits: ") || !strstr(sentence, "epoch 1, batch 2: ") ||
+        (!strstr(sentence, "conv2d") && !strstr(sentence, "dense")))
         fail_msg("%s", sentence);
     fv_clear_error(c);
     int64_t dims[FV_RANK];
@@ -312,7 +347,10 @@ static void a_rate_too_high_names_a_layer(void **state) {
 
 /* ---- Callbacks, early stopping, the best weights ---------------------------------------------------------------------------- */
 
-typedef struct count { int train_begin, train_end, epoch_begin, epoch_end, batch_end, answer_at, answer; fv_dataset *evaluate; } count;
+typedef struct count {
+    int train_begin, train_end, epoch_begin, epoch_end, batch_end, answer_at, answer;
+    fv_dataset *evaluate;
+} count;
 
 static int on_train_begin(void *user, fv_net *net) { return ((count *)user)->train_begin++, 0; }
 static int on_train_end(void *user, fv_net *net) { return ((count *)user)->train_end++, 0; }
@@ -335,7 +373,8 @@ static void callbacks_are_called_and_obeyed(void **state) {
     float weights[3][10];
     count n[3] = { { 0 }, { .answer_at = 2, .answer = 1 }, { .answer_at = 1, .answer = FV_ERROR_FILE } };
     for (int i = 0; i < 3; i++) {
-        fv_callbacks callbacks = { sizeof callbacks, &n[i], on_train_begin, on_train_end, on_epoch_begin, on_epoch_end, on_batch_end };
+        fv_callbacks callbacks = { sizeof callbacks, &n[i],        on_train_begin, on_train_end,
+                                   on_epoch_begin,   on_epoch_end, on_batch_end };
         fv_context *c = open_on("cpu", 1);
         fv_dataset *data = fv_digits(c, 110, 1);
         if (i == 1) n[i].evaluate = fv_digits(c, 20, 3);
@@ -367,13 +406,17 @@ static void early_stopping_keeps_the_best(void **state) {
     for (int i = 0; i < N; i++) x[i] = 1, y[i] = 0;
     fv_context *c = open_on("cpu", 1);
     fv_dataset *data = fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
-        .inputs = &(fv_array){ x, FV_F32, 2, { N, 1 } }, .input_count = 1, .targets = &(fv_array){ y, FV_F32, 2, { N, 1 } }, .target_count = 1 });
+                                                                       .inputs = &(fv_array){ x, FV_F32, 2, { N, 1 } },
+                                                                       .input_count = 1,
+                                                                       .targets = &(fv_array){ y, FV_F32, 2, { N, 1 } },
+                                                                       .target_count = 1 });
     for (int restore = 0; restore < 2; restore++) {
         fv_net *net = fv_net_new(c, "spring");
-        fv_output(net, fv_dense(net, fv_input(net, 1), .units = 1, .no_bias = true, .kernel_initializer = fv_ones(), .name = "w"));
+        fv_output(net, fv_dense(net, fv_input(net, 1), .units = 1, .no_bias = true, .kernel_initializer = fv_ones(),
+                                .name = "w"));
         /* 2 * 1.6 > 2: each step overshoots and the loss grows from the first epoch on */
-        fv_fit(net, data, .validation = data, .epochs = 20, .batch_size = N, .optimizer = fv_sgd(.learning_rate = 1.6f), .patience = 3,
-               .restore_best = restore, .output = path_of("spring", NULL));
+        fv_fit(net, data, .validation = data, .epochs = 20, .batch_size = N, .optimizer = fv_sgd(.learning_rate = 1.6f),
+               .patience = 3, .restore_best = restore, .output = path_of("spring", NULL));
         no_error(c);
         fv_history h = fv_net_history(net);
         assert_int_equal(h.count, 4); /* the first is the best, and three more were waited for */
@@ -398,8 +441,8 @@ static void the_history_is_keras_csv(void **state) {
     fv_dataset *data = fv_digits(c, 60, 1);
     FILE *stream = tmpfile();
     fv_net *net = full_net(c);
-    fv_fit(net, data, .epochs = 2, .batch_size = 20, .optimizer = fv_sgd(.learning_rate = 0.5f), .schedule = fv_step(.gamma = 0.5f),
-           .output = path_of("csv", NULL), .progress = stream, .save_steps = 2);
+    fv_fit(net, data, .epochs = 2, .batch_size = 20, .optimizer = fv_sgd(.learning_rate = 0.5f),
+           .schedule = fv_step(.gamma = 0.5f), .output = path_of("csv", NULL), .progress = stream, .save_steps = 2);
     no_error(c);
     size_t bytes;
     char *text = read_file(path_of("csv", "history.csv"), &bytes);
@@ -450,7 +493,8 @@ static void nets_within_nets_are_trained(void **state) {
     fv_output(net, fv_dense(net, fv_dropout(net, x, .rate = 0.1f), .units = 10, .name = "o"));
     float before[8], after[8], mean[8], variance[8];
     fv_get_weights(inner, "bn", 0, FV_NATIVE, before, sizeof before);
-    fv_fit(net, data, .epochs = 3, .batch_size = 16, .optimizer = fv_adam(.learning_rate = 0.01f), .restore_best = true);
+    fv_fit(net, data, .epochs = 3, .batch_size = 16, .optimizer = fv_adam(.learning_rate = 0.01f),
+           .restore_best = true);
     no_error(c);
     fv_get_weights(inner, "bn", 0, FV_NATIVE, after, sizeof after);
     fv_get_weights(inner, "bn", 2, FV_NATIVE, mean, sizeof mean);
@@ -476,13 +520,17 @@ static void a_step_by_hand_is_a_step_of_fit(void **state) {
             fv_fit(net, data, .epochs = 3, .batch_size = N, .optimizer = optimizer, .no_shuffle = true);
         } else {
             static float pixels[N * 784];
-            for (int k = 0; k < N * 784; k++) pixels[k] = (float)((const unsigned char *)data->input[0].data)[k] * (1.0f / 255);
+            for (int k = 0; k < N * 784; k++)
+                pixels[k] = (float)((const unsigned char *)data->input[0].data)[k] * (1.0f / 255);
             fv_tape *tape = fv_tape_new(c);
-            fv_value x = fv_op_input(tape, (int64_t[]){ N, 28, 28, 1 }, 4, FV_F32), y = fv_op_input(tape, (int64_t[]){ N }, 1, FV_I32);
+            fv_value x = fv_op_input(tape, (int64_t[]){ N, 28, 28, 1 }, 4, FV_F32),
+                     y = fv_op_input(tape, (int64_t[]){ N }, 1, FV_I32);
             fv_net *logits = net;
             fv_value p = fv_record(tape, logits, FV_VALUES(x), FV_MODE_TRAIN);
-            fv_value z = fv_tape_input(tape, fv_tape_value_of(tape, p)->producer, 0); /* what its softmax was taken of */
-            fv_value loss = fv_op_add(tape, fv_op_mean(tape, fv_op_softmax_cross_entropy(tape, z, y, 0)), fv_op_regularization(tape, net));
+            fv_value z =
+                fv_tape_input(tape, fv_tape_value_of(tape, p)->producer, 0); /* what its softmax was taken of */
+            fv_value loss = fv_op_add(tape, fv_op_mean(tape, fv_op_softmax_cross_entropy(tape, z, y, 0)),
+                                      fv_op_regularization(tape, net));
             fv_backward(tape, loss);
             fv_op_update(tape, net, optimizer);
             fv_keep(tape, loss);

@@ -1,5 +1,5 @@
-/* test_train.c - settings against their formulas, a training step against the same step written out by hand, and the figures
- * that training, evaluation and prediction report. How fv_fit runs, stops and goes on is in test_fit.c. */
+/* test_train.c - settings against their formulas, a training step against the same step written out by hand, and the
+ * figures that training, evaluation and prediction report. How fv_fit runs, stops and goes on is in test_fit.c. */
 #include "train/train.h"
 #include <math.h>
 #include <setjmp.h>
@@ -9,7 +9,8 @@
 #include <cmocka.h>
 
 static fv_context *open_on(const char *device) {
-    return fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = device, .threads = 1, .seed = 5 });
+    return fv_open_with(
+        &(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = device, .threads = 1, .seed = 5 });
 }
 
 static void no_error(fv_context *c) {
@@ -31,13 +32,14 @@ static void near(float got, double wanted) {
 
 static void schedules_follow_their_formulas(void **state) {
     const double pi = acos(-1);
-    fv_schedule none = {0};
+    fv_schedule none = { 0 };
     for (double e = 0; e < 10; e += 0.37) {
         near(fv_schedule_factor(none, e, 10), 1);
         near(fv_schedule_factor(fv_constant_schedule(), e, 10), 1);
         near(fv_schedule_factor(fv_step(.step_epochs = 3, .gamma = 0.5f), e, 10), pow(0.5, floor(e / 3)));
         near(fv_schedule_factor(fv_step(), e, 10), pow((double)0.1f, floor(e)));
-        near(fv_schedule_factor(fv_multi_step(.milestones = { 2, 5.5f }, .gamma = 0.2f), e, 10), pow((double)0.2f, (e >= 2) + (e >= 5.5)));
+        near(fv_schedule_factor(fv_multi_step(.milestones = { 2, 5.5f }, .gamma = 0.2f), e, 10),
+             pow((double)0.2f, (e >= 2) + (e >= 5.5)));
         near(fv_schedule_factor(fv_exponential(), e, 10), pow((double)0.95f, e));
         near(fv_schedule_factor(fv_cosine(), e, 10), (1 + cos(pi * e / 10)) / 2);
         near(fv_schedule_factor(fv_cosine(.final_factor = 0.25f), e, 10), 0.25 + 0.75 * (1 + cos(pi * e / 10)) / 2);
@@ -63,21 +65,37 @@ static void schedules_follow_their_formulas(void **state) {
 }
 
 static void plateau_waits_and_cools_down(void **state) {
-    static const struct { double value, factor; } epoch[] = {
-        { 1.00, 1 }, { 0.90, 1 }, { 0.89995, 1 } /* not enough of an improvement */, { 0.95, 0.5 }, { 0.95, 0.5 } /* cooling down */,
-        { 0.95, 0.5 }, { 0.95, 0.25 }, { 0.50, 0.25 }, { 0.60, 0.25 }, { 0.40, 0.25 }, { 0.50, 0.25 }, { 0.50, 0.125 },
+    static const struct {
+        double value, factor;
+    } epoch[] = {
+        { 1.00, 1 },
+        { 0.90, 1 },
+        { 0.89995, 1 } /* not enough of an improvement */,
+        { 0.95, 0.5 },
+        { 0.95, 0.5 } /* cooling down */,
+        { 0.95, 0.5 },
+        { 0.95, 0.25 },
+        { 0.50, 0.25 },
+        { 0.60, 0.25 },
+        { 0.40, 0.25 },
+        { 0.50, 0.25 },
+        { 0.50, 0.125 },
     };
-    fv_training t = {0};
+    fv_training t = { 0 };
     fv_training_reset(&t, 1);
     t.schedule = fv_plateau(.gamma = 0.5f, .patience = 2, .cooldown = 2);
     for (size_t i = 0; i < sizeof(epoch) / sizeof(*epoch); i++) {
         fv_plateau_observe(&t, epoch[i].value);
-        if (t.plateau_factor != epoch[i].factor) fail_msg("epoch %zu: factor %g instead of %g", i, t.plateau_factor, epoch[i].factor);
+        if (t.plateau_factor != epoch[i].factor)
+            fail_msg("epoch %zu: factor %g instead of %g", i, t.plateau_factor, epoch[i].factor);
     }
 }
 
 static void bad_schedules_are_refused(void **state) {
-    const struct { fv_schedule schedule; const char *part; } bad[] = {
+    const struct {
+        fv_schedule schedule;
+        const char *part;
+    } bad[] = {
         { { .kind = 77 }, "kind 77" },
         { fv_step(.step_epochs = FV_ZERO), "step_epochs is zero" },
         { fv_multi_step(.milestones = { 5, 3 }), "milestone 3 does not come after 5" },
@@ -110,9 +128,16 @@ static void optimizers_have_their_defaults(void **state) {
     assert_false(signbit(sgd.value[0]));
     assert_float_equal(fv_adamw(.weight_decay = FV_ZERO).value[FV_DECAY], 0, 0);
 
-    const struct { fv_optimizer optimizer; const char *part; } bad[] = {
-        { { .kind = 9 }, "kind 9" }, { fv_sgd(.learning_rate = -1), "learning_rate -1" }, { fv_sgd(.momentum = 1), "momentum 1" },
-        { fv_adam(.beta2 = 1.5f), "beta2 1.5" }, { fv_adam(.epsilon = NAN), "epsilon nan" }, { fv_sgd(.weight_decay = INFINITY), "inf" },
+    const struct {
+        fv_optimizer optimizer;
+        const char *part;
+    } bad[] = {
+        { { .kind = 9 }, "kind 9" },
+        { fv_sgd(.learning_rate = -1), "learning_rate -1" },
+        { fv_sgd(.momentum = 1), "momentum 1" },
+        { fv_adam(.beta2 = 1.5f), "beta2 1.5" },
+        { fv_adam(.epsilon = NAN), "epsilon nan" },
+        { fv_sgd(.weight_decay = INFINITY), "inf" },
     };
     fv_context *c = open_on("reference");
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
@@ -129,7 +154,7 @@ static void an_epoch_takes_every_sample_once(void **state) {
     fv_context *c = open_on("reference");
     fv_dataset *whole = fv_digits(c, N, 1), *part = fv_dataset_take(whole, FIRST, PART);
     static int32_t a[N], b[N];
-    bool seen[N] = {0};
+    bool seen[N] = { 0 };
     assert_int_equal(fv_epoch_order(whole, 7, 0, true, a), FV_OK);
     int in_place = 0;
     for (int i = 0; i < N; i++) {
@@ -155,7 +180,9 @@ static void an_epoch_takes_every_sample_once(void **state) {
 
 enum { SAMPLES = 7, INPUTS = 3, BATCH = 3, EPOCHS = 4 };
 
-typedef struct line { double w[INPUTS], b; } line; /* y = w x + b */
+typedef struct line {
+    double w[INPUTS], b;
+} line; /* y = w x + b */
 typedef struct recipe {
     const char *name;
     fv_optimizer optimizer;
@@ -198,8 +225,10 @@ static void step_by_hand(const recipe *r, line *l, double *g, double *slot0, dou
         double *w = k < INPUTS ? &l->w[k] : &l->b, d = g[k], decay = (double)v[FV_DECAY];
         if (r->clip_value > 0) d = fmax(-(double)r->clip_value, fmin((double)r->clip_value, d));
         d *= scale;
-        if (v[FV_DECOUPLED] != 0) *w -= rate * decay * *w;
-        else d += decay * *w;
+        if (v[FV_DECOUPLED] != 0)
+            *w -= rate * decay * *w;
+        else
+            d += decay * *w;
         if (r->optimizer.kind == FV_OPTIMIZER_SGD) {
             double m = (double)v[FV_MOMENTUM];
             slot0[k] = m * slot0[k] + d;
@@ -217,7 +246,7 @@ static void step_by_hand(const recipe *r, line *l, double *g, double *slot0, dou
 static void train_by_hand(const recipe *r, line *l, double *losses) {
     float x[SAMPLES][INPUTS], y[SAMPLES];
     make_samples(x, y);
-    double g[INPUTS + 1], slot0[INPUTS + 1] = {0}, slot1[INPUTS + 1] = {0};
+    double g[INPUTS + 1], slot0[INPUTS + 1] = { 0 }, slot1[INPUTS + 1] = { 0 };
     int batches = (SAMPLES + BATCH - 1) / BATCH, step = 0;
     for (int e = 0; e < EPOCHS; e++) {
         losses[e] = 0;
@@ -233,14 +262,20 @@ static void train_by_hand(const recipe *r, line *l, double *losses) {
 static void fit_equals_the_steps_written_out(void **state) {
     const recipe recipes[] = {
         { .name = "sgd", .optimizer = fv_sgd(.learning_rate = 0.1f) },
-        { .name = "momentum, cosine", .optimizer = fv_sgd(.learning_rate = 0.05f, .momentum = 0.9f), .schedule = fv_cosine() },
-        { .name = "nesterov, decay", .optimizer = fv_sgd(.learning_rate = 0.05f, .momentum = 0.8f, .nesterov = true, .weight_decay = 0.1f) },
-        { .name = "decoupled decay", .optimizer = fv_sgd(.learning_rate = 0.05f, .momentum = 0.5f, .decoupled = true, .weight_decay = 0.1f) },
+        { .name = "momentum, cosine",
+          .optimizer = fv_sgd(.learning_rate = 0.05f, .momentum = 0.9f),
+          .schedule = fv_cosine() },
+        { .name = "nesterov, decay",
+          .optimizer = fv_sgd(.learning_rate = 0.05f, .momentum = 0.8f, .nesterov = true, .weight_decay = 0.1f) },
+        { .name = "decoupled decay",
+          .optimizer = fv_sgd(.learning_rate = 0.05f, .momentum = 0.5f, .decoupled = true, .weight_decay = 0.1f) },
         { .name = "l1, l2", .optimizer = fv_sgd(.learning_rate = 0.05f), .l1 = 0.01f, .l2 = 0.02f },
         { .name = "clipped by value", .optimizer = fv_sgd(.learning_rate = 0.05f), .clip_value = 0.3f },
         { .name = "clipped by norm", .optimizer = fv_sgd(.learning_rate = 0.05f, .momentum = 0.9f), .clip_norm = 0.5f },
         { .name = "both clips", .optimizer = fv_sgd(.learning_rate = 0.05f), .clip_value = 0.4f, .clip_norm = 0.5f },
-        { .name = "adam, warm-up", .optimizer = fv_adam(.learning_rate = 0.05f), .schedule = fv_linear(.warmup_epochs = 1) },
+        { .name = "adam, warm-up",
+          .optimizer = fv_adam(.learning_rate = 0.05f),
+          .schedule = fv_linear(.warmup_epochs = 1) },
         { .name = "adam, decay", .optimizer = fv_adam(.learning_rate = 0.05f, .weight_decay = 0.1f) },
         { .name = "adamw, clip", .optimizer = fv_adamw(.learning_rate = 0.05f, .weight_decay = 0.1f), .clip_norm = 1 },
     };
@@ -253,26 +288,32 @@ static void fit_equals_the_steps_written_out(void **state) {
         line l = { .w = { 0.5, -0.25, 0.125 }, .b = 0.0625 };
         const float start[INPUTS] = { 0.5f, -0.25f, 0.125f }, bias = 0.0625f;
         fv_context *c = open_on(devices[i % 3]);
-        fv_dataset *data = fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
-            .inputs = &(fv_array){ x, FV_F32, 2, { SAMPLES, INPUTS } }, .input_count = 1,
-            .targets = &(fv_array){ y, FV_F32, 1, { SAMPLES } }, .target_count = 1 });
+        fv_dataset *data =
+            fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
+                                                            .inputs = &(fv_array){ x, FV_F32, 2, { SAMPLES, INPUTS } },
+                                                            .input_count = 1,
+                                                            .targets = &(fv_array){ y, FV_F32, 1, { SAMPLES } },
+                                                            .target_count = 1 });
         fv_net *net = fv_net_new(c, "line");
         fv_output(net, fv_dense(net, fv_input(net, INPUTS), .units = 1, .l1 = r->l1, .l2 = r->l2, .name = "d"));
         fv_set_weights(net, "d", 0, FV_NATIVE, start, sizeof start);
         fv_set_weights(net, "d", 1, FV_NATIVE, &bias, sizeof bias);
-        fv_fit(net, data, .epochs = EPOCHS, .batch_size = BATCH, .optimizer = r->optimizer, .schedule = r->schedule, .no_shuffle = true,
-               .clip_value = r->clip_value, .clip_norm = r->clip_norm);
+        fv_fit(net, data, .epochs = EPOCHS, .batch_size = BATCH, .optimizer = r->optimizer, .schedule = r->schedule,
+               .no_shuffle = true, .clip_value = r->clip_value, .clip_norm = r->clip_norm);
         no_error(c);
         train_by_hand(r, &l, losses);
         float w[INPUTS], b;
         fv_get_weights(net, "d", 0, FV_NATIVE, w, sizeof w);
         fv_get_weights(net, "d", 1, FV_NATIVE, &b, sizeof b);
         for (int k = 0; k < INPUTS; k++)
-            if (fabs((double)w[k] - l.w[k]) > within) fail_msg("%s, %s: w[%d] is %.9g, not %.9g", devices[i % 3], r->name, k, (double)w[k], l.w[k]);
-        if (fabs((double)b - l.b) > within) fail_msg("%s, %s: b is %.9g, not %.9g", devices[i % 3], r->name, (double)b, l.b);
+            if (fabs((double)w[k] - l.w[k]) > within)
+                fail_msg("%s, %s: w[%d] is %.9g, not %.9g", devices[i % 3], r->name, k, (double)w[k], l.w[k]);
+        if (fabs((double)b - l.b) > within)
+            fail_msg("%s, %s: b is %.9g, not %.9g", devices[i % 3], r->name, (double)b, l.b);
         for (int e = 0; e < EPOCHS; e++)
             if (fabs(fv_net_history(net).epoch[e].loss - losses[e]) > within * (1 + losses[e]))
-                fail_msg("%s, %s: loss of epoch %d is %.9g, not %.9g", devices[i % 3], r->name, e, fv_net_history(net).epoch[e].loss, losses[e]);
+                fail_msg("%s, %s: loss of epoch %d is %.9g, not %.9g", devices[i % 3], r->name, e,
+                         fv_net_history(net).epoch[e].loss, losses[e]);
         assert_int_equal(fv_close(c), 0);
     }
 }
@@ -282,7 +323,8 @@ static void fit_equals_the_steps_written_out(void **state) {
 /* Scores are the inputs themselves: a dense layer whose kernel is the unit matrix. */
 static fv_net *identity_net(fv_context *c, int classes, fv_activation activation) {
     fv_net *net = fv_net_new(c, "identity");
-    fv_output(net, fv_dense(net, fv_input(net, classes), .units = classes, .activation = activation, .l2 = 0.5f, .name = "d"));
+    fv_output(net, fv_dense(net, fv_input(net, classes), .units = classes, .activation = activation, .l2 = 0.5f,
+                            .name = "d"));
     float *unit = calloc((size_t)(classes * classes), sizeof *unit);
     for (int i = 0; i < classes; i++) unit[i * classes + i] = 1;
     fv_set_weights(net, "d", 0, FV_NATIVE, unit, sizeof *unit * (size_t)(classes * classes));
@@ -308,13 +350,18 @@ static void evaluation_counts_and_averages(void **state) {
         top3 += better < 3;
     }
     loss += 0.5 * C; /* the penalty: l2 times the sum of squares of the unit matrix */
-    static const fv_activation activation[] = { FV_LINEAR, FV_SOFTMAX, FV_LOG_SOFTMAX }; /* the loss looks through the last two */
+    static const fv_activation activation[] = { FV_LINEAR, FV_SOFTMAX,
+                                                FV_LOG_SOFTMAX }; /* the loss looks through the last two */
     for (int i = 0; i < 3; i++) {
         fv_context *c = open_on("reference");
         fv_net *net = identity_net(c, C, activation[i]);
-        fv_dataset *data = fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
-            .inputs = &(fv_array){ x, FV_F32, 2, { N, C } }, .input_count = 1,
-            .targets = &(fv_array){ label, FV_I32, 1, { N } }, .target_count = 1, .classes = C });
+        fv_dataset *data =
+            fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
+                                                            .inputs = &(fv_array){ x, FV_F32, 2, { N, C } },
+                                                            .input_count = 1,
+                                                            .targets = &(fv_array){ label, FV_I32, 1, { N } },
+                                                            .target_count = 1,
+                                                            .classes = C });
         for (int batch = 1; batch <= 16; batch += 3) {
             fv_result result = { .struct_size = sizeof result };
             assert_int_equal(fv_evaluate(net, data, .batch_size = batch, .top_k = 3, .result = &result), FV_OK);
@@ -325,7 +372,10 @@ static void evaluation_counts_and_averages(void **state) {
             assert_float_equal(result.accuracy, (double)correct / N, 1e-9);
             assert_float_equal(result.top_k_accuracy, (double)top3 / N, 1e-9);
         }
-        struct { size_t size; int64_t correct, guard; } small = { 16, 0, 77 }; /* of an older header */
+        struct {
+            size_t size;
+            int64_t correct, guard;
+        } small = { 16, 0, 77 }; /* of an older header */
         fv_evaluate(net, data, .result = (fv_result *)(void *)&small);
         assert_int_equal(small.correct, correct);
         assert_int_equal(small.guard, 77);
@@ -356,9 +406,12 @@ static void labels_of_pixels_are_rows(void **state) {
     fv_context *c = open_on("reference");
     fv_net *net = fv_net_new(c, "pixels");
     fv_output(net, fv_activate(net, fv_input(net, H, W, C), .activation = FV_SOFTMAX));
-    fv_dataset *data = fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
-        .inputs = &(fv_array){ x, FV_F32, 4, { N, H, W, C } }, .input_count = 1,
-        .targets = &(fv_array){ label, FV_I32, 3, { N, H, W } }, .target_count = 1 });
+    fv_dataset *data =
+        fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
+                                                        .inputs = &(fv_array){ x, FV_F32, 4, { N, H, W, C } },
+                                                        .input_count = 1,
+                                                        .targets = &(fv_array){ label, FV_I32, 3, { N, H, W } },
+                                                        .target_count = 1 });
     fv_result result = { .struct_size = sizeof result };
     fv_evaluate(net, data, .batch_size = 2, .result = &result);
     no_error(c);
@@ -394,9 +447,12 @@ static void several_outputs_have_losses_and_weights(void **state) {
     fv_node a = fv_dense(net, in, .units = 2, .kernel_initializer = fv_zeros(), .no_bias = true, .name = "a");
     fv_output(net, fv_add(net, FV_NODES(in, a)));
     fv_output(net, fv_activate(net, in, .activation = FV_SOFTMAX));
-    fv_dataset *data = fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
-        .inputs = &(fv_array){ x, FV_F32, 2, { N, 2 } }, .input_count = 1,
-        .targets = (fv_array[]){ { y, FV_F32, 2, { N, 2 } }, { label, FV_I32, 1, { N } } }, .target_count = 2 });
+    fv_dataset *data = fv_dataset_from_memory(
+        c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
+                                 .inputs = &(fv_array){ x, FV_F32, 2, { N, 2 } },
+                                 .input_count = 1,
+                                 .targets = (fv_array[]){ { y, FV_F32, 2, { N, 2 } }, { label, FV_I32, 1, { N } } },
+                                 .target_count = 2 });
     const float weights[] = { 0.5f, 3 };
     const fv_loss losses[] = { FV_MEAN_SQUARED_ERROR, FV_CROSS_ENTROPY };
     fv_fit(net, data, .batch_size = N, .optimizer = fv_sgd(.learning_rate = FV_ZERO), .loss_weights = weights);
@@ -409,7 +465,8 @@ static void several_outputs_have_losses_and_weights(void **state) {
     assert_true(isnan(history.epoch[0].accuracy)); /* of output 0, which has no labels */
 
     float out[2][N][2];
-    fv_predict(net, data, .outputs = (float *[]){ out[0][0], out[1][0] }, .output_count = 2, .output_bytes = sizeof out[0], .batch_size = 2);
+    fv_predict(net, data, .outputs = (float *[]){ out[0][0], out[1][0] }, .output_count = 2,
+               .output_bytes = sizeof out[0], .batch_size = 2);
     no_error(c);
     for (int i = 0; i < N; i++) {
         assert_float_equal(out[0][i][0], x[i][0], 1e-6);
@@ -428,8 +485,10 @@ static void a_loss_of_ones_own(void **state) {
     fv_context *c = open_on("reference");
     fv_net *net = identity_net(c, 2, FV_LINEAR);
     fv_dataset *data = fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
-        .inputs = &(fv_array){ x, FV_F32, 2, { N, 2 } }, .input_count = 1,
-        .targets = &(fv_array){ y, FV_F32, 2, { N, 2 } }, .target_count = 1 });
+                                                                       .inputs = &(fv_array){ x, FV_F32, 2, { N, 2 } },
+                                                                       .input_count = 1,
+                                                                       .targets = &(fv_array){ y, FV_F32, 2, { N, 2 } },
+                                                                       .target_count = 1 });
     int calls = 0;
     fv_result result = { .struct_size = sizeof result };
     fv_evaluate(net, data, .loss_function = absolute_error, .user = &calls, .result = &result);
@@ -437,7 +496,8 @@ static void a_loss_of_ones_own(void **state) {
     assert_int_equal(calls, 1);
     assert_float_equal(result.loss, (5 + 25 + 61 + 113) / 4.0 + 0.5 * 2, 1e-4);
     assert_true(isnan(result.accuracy));
-    fv_fit(net, data, .loss_function = absolute_error, .user = &calls, .optimizer = fv_sgd(.learning_rate = 1e-3f), .epochs = 3);
+    fv_fit(net, data, .loss_function = absolute_error, .user = &calls, .optimizer = fv_sgd(.learning_rate = 1e-3f),
+           .epochs = 3);
     no_error(c);
     assert_true(fv_net_history(net).epoch[2].loss < fv_net_history(net).epoch[0].loss);
     fv_fit(net, data, .loss_function = no_loss);
@@ -461,13 +521,17 @@ static void what_does_not_fit_is_named(void **state) {
     expect_error(c, FV_ERROR_ARGUMENT, "lenet5: no data set");
 
     fv_net *five = fv_net_new(c, "five");
-    fv_output(five, fv_dense(five, fv_flatten(five, fv_input(five, 28, 28)), .units = 5, .name = "scores")); /* [28, 28] is [28, 28, 1] */
+    fv_output(five, fv_dense(five, fv_flatten(five, fv_input(five, 28, 28)), .units = 5,
+                             .name = "scores")); /* [28, 28] is [28, 28, 1] */
     fv_fit(five, digits);
     expect_error(c, FV_ERROR_SHAPE, "the data set has 10 classes, but output scores gives 5");
 
     fv_net *ten = fv_net_new(c, "ten");
     fv_output(ten, fv_dense(ten, fv_flatten(ten, fv_input(ten, 28, 28, 1)), .units = 10, .name = "scores"));
-    const struct { fv_fit_options options; const char *part; } bad[] = {
+    const struct {
+        fv_fit_options options;
+        const char *part;
+    } bad[] = {
         { { .epochs = -1 }, "epochs -1" },
         { { .batch_size = -5 }, "batch_size -5" },
         { { .label_smoothing = 1.5f }, "label_smoothing 1.5" },
@@ -485,7 +549,8 @@ static void what_does_not_fit_is_named(void **state) {
         o.struct_size = sizeof o;
         o.data = digits;
         assert_true(fv_fit_with(ten, &o) < 0);
-        if (!fv_error(c) || !strstr(fv_error(c), bad[i].part)) fail_msg("'%s' does not say '%s'", fv_error(c), bad[i].part);
+        if (!fv_error(c) || !strstr(fv_error(c), bad[i].part))
+            fail_msg("'%s' does not say '%s'", fv_error(c), bad[i].part);
         fv_clear_error(c);
     }
     assert_int_equal(fv_net_history(ten).count, 0);

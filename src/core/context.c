@@ -7,7 +7,10 @@
 
 /* ---- Names ------------------------------------------------------------------------------------------------------- */
 
-static const struct { fv_status status; const char *name, *text; } statuses[] = {
+static const struct {
+    fv_status status;
+    const char *name, *text;
+} statuses[] = {
 #define STATUS(name, number, text) { FV_ERROR_##name, #name, text },
     FV_STATUS_MAP(STATUS)
 #undef STATUS
@@ -26,11 +29,9 @@ const char *fv_status_text(fv_status status) {
 }
 
 #define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
+#define TEXT(x)  TEXT_(x)
 
-const char *fv_version(void) {
-    return TEXT(FV_VERSION_MAJOR) "." TEXT(FV_VERSION_MINOR) "." TEXT(FV_VERSION_PATCH);
-}
+const char *fv_version(void) { return TEXT(FV_VERSION_MAJOR) "." TEXT(FV_VERSION_MINOR) "." TEXT(FV_VERSION_PATCH); }
 
 const char *fv_build_info(void) {
     return
@@ -48,10 +49,10 @@ const char *fv_build_info(void) {
 #else
         ", generic kernels"
 #endif
-        ", HDF5 " TEXT(H5_VERS_MAJOR) "." TEXT(H5_VERS_MINOR) "." TEXT(H5_VERS_RELEASE)
-        ", CUDA through the plugin libfovea-cuda.so"
+        ", HDF5 " TEXT(H5_VERS_MAJOR) "." TEXT(H5_VERS_MINOR) "." TEXT(
+            H5_VERS_RELEASE) ", CUDA through the plugin libfovea-cuda.so"
 #if defined(FV_DEBUG)
-        ", debug"
+                             ", debug"
 #endif
         ;
 }
@@ -79,9 +80,7 @@ const char *fv_error(const fv_context *context) {
     return context->status == FV_OK ? NULL : context->error;
 }
 
-fv_status fv_error_status(const fv_context *context) {
-    return context ? context->status : FV_ERROR_MEMORY;
-}
+fv_status fv_error_status(const fv_context *context) { return context ? context->status : FV_ERROR_MEMORY; }
 
 void fv_clear_error(fv_context *context) {
     if (!context || !context->device) return;
@@ -123,13 +122,12 @@ static void host_log(void *user, const char *format, ...) {
     context->log(context->log_user, line);
 }
 
-static void *host_alloc(void *user, size_t bytes, const char *what) {
-    return fv_alloc(user, 1, bytes, what);
-}
+static void *host_alloc(void *user, size_t bytes, const char *what) { return fv_alloc(user, 1, bytes, what); }
 
 void fv_context_prepare(fv_context *context) {
     context->objects.next = context->objects.previous = &context->objects;
-    context->host = (fv_host){ .context = context, .fail = host_fail, .log = host_log, .alloc = host_alloc, .free = fv_free };
+    context->host =
+        (fv_host){ .context = context, .fail = host_fail, .log = host_log, .alloc = host_alloc, .free = fv_free };
 }
 
 /* ---- Options ----------------------------------------------------------------------------------------------------- */
@@ -143,8 +141,10 @@ int fv_options_read(fv_context *context, const char *function, void *to, size_t 
     const unsigned char *bytes = from;
     for (size_t i = to_size; i < size; i++)
         if (bytes[i])
-            return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the program sets an option that this library (%s) does not know: "
-                           "it was compiled for a newer one", function, fv_version());
+            return fv_fail(context, FV_ERROR_ARGUMENT,
+                           "%s: the program sets an option that this library (%s) does not know: "
+                           "it was compiled for a newer one",
+                           function, fv_version());
     memcpy(to, from, size < to_size ? size : to_size);
     return FV_OK;
 }

@@ -1,6 +1,6 @@
-/* memory.c - all memory of the library passes here: host memory is zeroed and 64-byte aligned, device memory is counted against
- * the limit of the context. The counters of the failure injection are the only variables of the library that are not constant:
- * tests let the n-th allocation fail and see that an error comes and nothing leaks. */
+/* memory.c - all memory of the library passes here: host memory is zeroed and 64-byte aligned, device memory is
+ * counted against the limit of the context. The counters of the failure injection are the only variables of the
+ * library that are not constant: tests let the n-th allocation fail and see that an error comes and nothing leaks. */
 #define _GNU_SOURCE
 #include "core/core.h"
 #include <stdatomic.h>
@@ -11,8 +11,8 @@ enum { ALIGNMENT = 64 };
 
 /* ---- Failure injection ------------------------------------------------------------------------------------------- */
 
-static _Atomic int64_t allocations;      /* since fv_alloc_fail was called */
-static _Atomic int64_t failing;          /* number of the one that fails; 0: none */
+static _Atomic int64_t allocations; /* since fv_alloc_fail was called */
+static _Atomic int64_t failing;     /* number of the one that fails; 0: none */
 static _Atomic bool failing_from_then_on;
 
 int64_t fv_alloc_fail(int64_t after, bool sticky) {
@@ -89,14 +89,16 @@ static int fail_device_memory(fv_context *context, size_t bytes, const char *wha
         if (!total || rest < available) available = rest, total = context->memory_limit, whose = "the memory limit";
     }
     if (!total)
-        return fv_fail(context, FV_ERROR_MEMORY, "out of memory on %s: %s needs %s", context->device_name, what, needed);
+        return fv_fail(context, FV_ERROR_MEMORY, "out of memory on %s: %s needs %s", context->device_name, what,
+                       needed);
     fv_bytes_text((double)available, left);
     fv_bytes_text((double)total, all);
     int percent = bytes ? (int)(100.0 * (double)available / (double)bytes) : 0;
     if (percent > 0 && percent < 100)
-        return fv_fail(context, FV_ERROR_MEMORY, "out of memory on %s: %s needs %s, but %s of %s (%s) are free: "
-                       "a batch of at most %d %% of this one would fit", context->device_name, what, needed, left, all,
-                       whose, percent);
+        return fv_fail(context, FV_ERROR_MEMORY,
+                       "out of memory on %s: %s needs %s, but %s of %s (%s) are free: "
+                       "a batch of at most %d %% of this one would fit",
+                       context->device_name, what, needed, left, all, whose, percent);
     return fv_fail(context, FV_ERROR_MEMORY, "out of memory on %s: %s needs %s, but %s of %s (%s) are free",
                    context->device_name, what, needed, left, all, whose);
 }

@@ -1,7 +1,7 @@
-/* plugin.c - backends in libraries of their own, libfovea-NAME.so with one symbol: const fv_backend *fovea_backend(void).
- * Searched in the folders of FOVEA_BACKEND_PATH, then beside this library, then in the folder fovea beside
- * it (so an installation may be moved); never in the current folder.
- * The first file of that name is taken; if it cannot be used, the reason is kept and no other file is tried instead. */
+/* plugin.c - backends in libraries of their own, libfovea-NAME.so with one symbol: const fv_backend
+ * *fovea_backend(void). Searched in the folders of FOVEA_BACKEND_PATH, then beside this library, then in the folder
+ * fovea beside it (so an installation may be moved); never in the current folder. The first file of that name is
+ * taken; if it cannot be used, the reason is kept and no other file is tried instead. */
 #define _GNU_SOURCE
 #include "core/core.h"
 #include <dirent.h>
@@ -11,7 +11,10 @@
 #include <unistd.h>
 
 enum { FOLDERS = 16, PATH_BYTES = 1024 };
-typedef struct folders { char path[FOLDERS][PATH_BYTES]; int count; } folders;
+typedef struct folders {
+    char path[FOLDERS][PATH_BYTES];
+    int count;
+} folders;
 
 static void add_folder(folders *list, const char *path, size_t length) {
     if (length == 0 || length >= PATH_BYTES || path[0] != '/' || list->count == FOLDERS) return;
@@ -34,7 +37,8 @@ static void search_path(folders *list) {
         char below[PATH_BYTES];
         size_t length = file ? (size_t)(strrchr(file, '/') - file) : 0;
         if (file) add_folder(list, file, length);
-        if (file && snprintf(below, sizeof below, "%.*s/fovea", (int)length, file) < (int)sizeof below) add_folder(list, below, strlen(below));
+        if (file && snprintf(below, sizeof below, "%.*s/fovea", (int)length, file) < (int)sizeof below)
+            add_folder(list, below, strlen(below));
         free(file);
     }
 }
@@ -45,11 +49,16 @@ bool fv_plugin_name_valid(const char *name) {
 }
 
 static const char *missing_slot(const fv_backend *b) {
-    const struct { const void *slot; const char *name; } required[] = {
-        { (const void *)b->open, "open" }, { (const void *)b->close, "close" }, { (const void *)b->describe, "describe" },
-        { (const void *)b->alloc, "alloc" }, { (const void *)b->free, "free" }, { (const void *)b->upload, "upload" },
-        { (const void *)b->download, "download" }, { (const void *)b->copy, "copy" }, { (const void *)b->fill, "fill" },
-        { (const void *)b->sync, "sync" }, { (const void *)b->kernels, "kernels" },
+    const struct {
+        const void *slot;
+        const char *name;
+    } required[] = {
+        { (const void *)b->open, "open" },         { (const void *)b->close, "close" },
+        { (const void *)b->describe, "describe" }, { (const void *)b->alloc, "alloc" },
+        { (const void *)b->free, "free" },         { (const void *)b->upload, "upload" },
+        { (const void *)b->download, "download" }, { (const void *)b->copy, "copy" },
+        { (const void *)b->fill, "fill" },         { (const void *)b->sync, "sync" },
+        { (const void *)b->kernels, "kernels" },
     };
     for (size_t i = 0; i < sizeof(required) / sizeof(*required); i++)
         if (!required[i].slot) return required[i].name;
@@ -67,8 +76,8 @@ static bool acceptable(const fv_backend *backend, const char *name, const char *
         snprintf(why, why_bytes, "%s was built for %u operations, but this library has %d: rebuild it", file,
                  backend->op_count, FV_OP_COUNT);
     } else if (backend->op_checksum != fv_op_checksum()) {
-        snprintf(why, why_bytes, "%s was built for another list of operations (checksum %08x, here %08x): rebuild it", file,
-                 backend->op_checksum, fv_op_checksum());
+        snprintf(why, why_bytes, "%s was built for another list of operations (checksum %08x, here %08x): rebuild it",
+                 file, backend->op_checksum, fv_op_checksum());
     } else if (missing_slot(backend)) {
         snprintf(why, why_bytes, "%s lacks the function '%s'", file, missing_slot(backend));
     } else if (!backend->name || strcmp(backend->name, name) != 0) {
@@ -134,7 +143,8 @@ int fv_plugin_list(char (*names)[32], int capacity) {
         while (folder && count < capacity && (entry = readdir(folder))) {
             size_t length = strlen(entry->d_name), prefix = strlen("libfovea-"), suffix = strlen(".so");
             if (length <= prefix + suffix || length - prefix - suffix >= sizeof *names) continue;
-            if (strncmp(entry->d_name, "libfovea-", prefix) != 0 || strcmp(entry->d_name + length - suffix, ".so") != 0) continue;
+            if (strncmp(entry->d_name, "libfovea-", prefix) != 0 || strcmp(entry->d_name + length - suffix, ".so") != 0)
+                continue;
             char *name = names[count];
             memcpy(name, entry->d_name + prefix, length - prefix - suffix);
             name[length - prefix - suffix] = 0;

@@ -1,5 +1,6 @@
-/* random.c - Philox4x32-10, a counter-based generator (Salmon, Moraes, Dror and Shaw, SC 2011): the same counter and key give the
- * same four words on every machine, in any order. Streams of the host draw from it one word after another. */
+/* random.c - Philox4x32-10, a counter-based generator (Salmon, Moraes, Dror and Shaw, SC 2011): the same counter and
+ * key give the same four words on every machine, in any order. Streams of the host draw from it one word after
+ * another. */
 #include "core/core.h"
 #include <math.h>
 

@@ -1,5 +1,6 @@
-/* registry.c - from a device's name to an open device: the table of built-in backends, then plugins. A device asked for by name
- * is opened or refused with the reason; only "auto" chooses, and the device line says why it did not choose a GPU. */
+/* registry.c - from a device's name to an open device: the table of built-in backends, then plugins. A device asked
+ * for by name is opened or refused with the reason; only "auto" chooses, and the device line says why it did not
+ * choose a GPU. */
 #define _GNU_SOURCE
 #include "core/core.h"
 #include <stdlib.h>
@@ -10,7 +11,11 @@ static const char automatic_plugin[] = "cuda"; /* what "auto" prefers to "cpu" *
 
 enum { BUILT_IN = sizeof(built_in) / sizeof(*built_in), WHY_BYTES = 768 };
 
-typedef struct device_name { char stem[32]; int index; bool numbered; } device_name;
+typedef struct device_name {
+    char stem[32];
+    int index;
+    bool numbered;
+} device_name;
 
 /* "cuda:1" to {"cuda", 1}. */
 static int parse(fv_context *context, const char *text, device_name *out) {
@@ -28,7 +33,8 @@ static int parse(fv_context *context, const char *text, device_name *out) {
         if (good) out->index = atoi(digits);
     }
     if (good) return FV_OK;
-    return fv_fail(context, FV_ERROR_DEVICE, "device '%.40s' is not a name like auto, cpu, cuda, cuda:1 or reference", text);
+    return fv_fail(context, FV_ERROR_DEVICE, "device '%.40s' is not a name like auto, cpu, cuda, cuda:1 or reference",
+                   text);
 }
 
 static const fv_backend *find_built_in(const char *stem) {
@@ -48,12 +54,15 @@ static int count_devices(const fv_backend *backend, char *why, size_t why_bytes)
 
 static int open_device(fv_context *context, const fv_backend *backend, void *plugin, int index) {
     context->plugin = plugin;
-    if (backend->count) snprintf(context->device_name, sizeof context->device_name, "%s:%d", backend->name, index);
-    else snprintf(context->device_name, sizeof context->device_name, "%s", backend->name);
+    if (backend->count)
+        snprintf(context->device_name, sizeof context->device_name, "%s:%d", backend->name, index);
+    else
+        snprintf(context->device_name, sizeof context->device_name, "%s", backend->name);
     fv_device *device = NULL;
     int status = backend->open(&context->host, index, &device);
     if (status || !device) {
-        fv_fail(context, status ? (fv_status)status : FV_ERROR_DEVICE, "device '%s' cannot be opened", context->device_name);
+        fv_fail(context, status ? (fv_status)status : FV_ERROR_DEVICE, "device '%s' cannot be opened",
+                context->device_name);
         fv_plugin_unload(plugin);
         context->plugin = NULL;
         return context->status;
@@ -62,7 +71,8 @@ static int open_device(fv_context *context, const fv_backend *backend, void *plu
     context->device = device;
     char description[200] = "";
     backend->describe(device, description, sizeof description);
-    snprintf(context->device_line, sizeof context->device_line, description[0] ? "%s, %s" : "%s", context->device_name, description);
+    snprintf(context->device_line, sizeof context->device_line, description[0] ? "%s, %s" : "%s", context->device_name,
+             description);
     return FV_OK;
 }
 
@@ -131,7 +141,11 @@ void fv_backend_close(fv_context *context) {
 
 /* ---- What there is ----------------------------------------------------------------------------------------------- */
 
-typedef struct listing { void (*each)(void *, const char *, const char *, const char *); void *user; int usable; } listing;
+typedef struct listing {
+    void (*each)(void *, const char *, const char *, const char *);
+    void *user;
+    int usable;
+} listing;
 
 /* Opens a device only to let it describe itself. Returns whether it can be used. */
 static bool list_one(listing *to, const char *text) {

@@ -1,5 +1,5 @@
-/* threads.c - how many threads to use: what the user says, else the environment, else as many as this process may run at once,
- * which within a container is less than what the machine has. */
+/* threads.c - how many threads to use: what the user says, else the environment, else as many as this process may run
+ * at once, which within a container is less than what the machine has. */
 #define _GNU_SOURCE
 #include "core/core.h"
 #include <sched.h>
@@ -37,7 +37,8 @@ int fv_thread_count(fv_context *context, int wanted) {
         bool list = i == 1 && *end == ','; /* OpenMP allows a number for each level of nesting */
         if (end != text && (!*end || list) && count >= 1 && count <= MOST_THREADS) return (int)count;
         if (i == 0)
-            return fv_fail(context, FV_ERROR_ARGUMENT, "FOVEA_NUM_THREADS: '%s' is not a number within 1..%d", text, MOST_THREADS);
+            return fv_fail(context, FV_ERROR_ARGUMENT, "FOVEA_NUM_THREADS: '%s' is not a number within 1..%d", text,
+                           MOST_THREADS);
     }
     return processors();
 }

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { CHUNKS = 32 };
+enum { CHUNKS = 32, WIDE = 4, SHORT = 16 };
 
 /* Factors of a channel in the second pass: y = (x - mean) scale + shift, or dx = scale (dy - dy_mean - (x - mean) slope). */
 typedef struct channels { float *mean, *scale, *shift, *dy_mean, *slope; } channels;
@@ -55,25 +55,42 @@ INLINE vf undo_activation(vf y, vf dy, const int activation) {
     default: return dy;
     }
 }
-/* Forward: x - k and its square. Backward: dy and dy (x - mean). */
-INLINE void sum_chunk(const norm_run *run, int64_t chunk, const bool backward, const int activation) {
-    int64_t n = run->columns, first = run->rows * chunk / CHUNKS, last = run->rows * (chunk + 1) / CHUNKS;
-    double *out = run->partial + chunk * 2 * n;
-    for (int64_t c = 0; c < n; c += LANES) {
-        int64_t left = n - c;
-        vd a = { 0 }, b = { 0 };
-        vf k = load_up_to(backward ? run->c.mean + c : run->x + c, left);
-        for (int64_t row = first; row < last; row++) {
-            int64_t at = row * n + c;
-            vf t = load_up_to(run->x + at, left) - k;
-            vf d = backward ? load_up_to(run->dy + at, left) : t;
-            if (activation != FV_LINEAR) d = undo_activation(load_up_to(run->y + at, left), d, activation);
-            vd wide = widen(d);
-            a += wide;
-            b += wide * widen(t);
-        }
-        for (int64_t i = 0; i < least(LANES, left); i++) out[c + i] = a[i], out[n + c + i] = b[i];
+/* Forward: x - k and its square. Backward: dy and dy (x - mean). So many vectors of channels; short runs of rows are added as floats,
+ * which costs no digit that the results could hold, and those in double. */
+INLINE void sum_columns(const norm_run *run, int64_t first, int64_t last, int64_t c, const int vectors, const bool backward,
+                        const int activation, double *out) {
+    int64_t n = run->columns, left = n - c;
+    vd a[WIDE], b[WIDE];
+    vf k[WIDE];
+    for (int v = 0; v < vectors; v++) {
+        a[v] = b[v] = (vd){ 0 };
+        const float *from = (backward ? run->c.mean : run->x) + c + v * LANES;
+        k[v] = vectors > 1 ? load(from) : load_up_to(from, left);
     }
+    for (int64_t row = first; row < last;) {
+        int64_t stop = least(last, row + SHORT);
+        vf s[WIDE], t[WIDE];
+        for (int v = 0; v < vectors; v++) s[v] = t[v] = (vf){ 0 };
+        for (; row < stop; row++)
+            UNROLL(4)
+            for (int v = 0; v < vectors; v++) {
+                int64_t at = row * n + c + v * LANES;
+                vf x = (vectors > 1 ? load(run->x + at) : load_up_to(run->x + at, left)) - k[v];
+                vf d = !backward ? x : vectors > 1 ? load(run->dy + at) : load_up_to(run->dy + at, left);
+                if (activation != FV_LINEAR) d = undo_activation(vectors > 1 ? load(run->y + at) : load_up_to(run->y + at, left), d, activation);
+                s[v] += d;
+                t[v] += d * x;
+            }
+        for (int v = 0; v < vectors; v++) a[v] += widen(s[v]), b[v] += widen(t[v]);
+    }
+    for (int v = 0; v < vectors; v++)
+        for (int64_t i = 0; i < least(LANES, left); i++) out[c + v * LANES + i] = a[v][i], out[n + c + v * LANES + i] = b[v][i];
+}
+INLINE void sum_chunk(const norm_run *run, int64_t chunk, const bool backward, const int activation) {
+    int64_t first = run->rows * chunk / CHUNKS, last = run->rows * (chunk + 1) / CHUNKS, c = 0;
+    double *out = run->partial + chunk * 2 * run->columns;
+    for (; c + WIDE * LANES <= run->columns; c += WIDE * LANES) sum_columns(run, first, last, c, WIDE, backward, activation, out);
+    for (; c < run->columns; c += LANES) sum_columns(run, first, last, c, 1, backward, activation, out);
 }
 static void sum_chunks(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;

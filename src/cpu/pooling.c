@@ -38,33 +38,42 @@ INLINE vi load_index(const fv_tensor *index, int64_t at, int64_t left) {
                                 : load_int_up_to((const int32_t *)index->data + at, left);
 }
 
+/* Channels c .. of one window: the largest value and the cell it lies in. whole: all lanes are channels. */
+INLINE void max_window(const fv_task *task, const float *image, window v, window h, int64_t at, int64_t c, const bool whole) {
+    const fv_pool_attributes *a = &task->attributes->pool;
+    int64_t channels = task->input[0].dim[3], row = task->input[0].dim[2] * channels, left = whole ? LANES : channels - c;
+    vf best = splat(-__builtin_inff());
+    vi where = { 0 };
+    bool first = true;
+    for (int64_t i = v.first; i < v.last; i++) {
+        const float *from = image + i * row + h.first * channels + c;
+        int32_t cell = (int32_t)((i - v.begin) * a->kernel[1] + h.first - h.begin);
+        for (int64_t j = h.first; j < h.last; j++, from += channels, cell++) {
+            vf value = whole ? load(from) : load_part(from, (int)left);
+            vi wins = ~(value <= best) & (best == best); /* larger, or the first that is not a number */
+            if (first) wins = ~(vi){ 0 };
+            first = false;
+            best = choose(wins, value, best);
+            where = choose_int(wins, splat_int(cell), where);
+        }
+    }
+    if (task->output[0].data) store_up_to((float *)task->output[0].data + at + c, best, left);
+    if (task->output[1].data) store_index(&task->output[1], at + c, where, left);
+}
 static void max_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const fv_task *task = argument;
     const fv_pool_attributes *a = &task->attributes->pool;
-    const fv_tensor *x = &task->input[0], *y = &task->output[0], *index = &task->output[1];
+    const fv_tensor *x = &task->input[0], *y = &task->output[0];
     int64_t channels = x->dim[3], width = x->dim[2];
     for (int64_t row = begin; row < end; row++) {
         window v = window_at(a, 0, row % y->dim[1], x->dim[1]);
         const float *image = (const float *)x->data + row / y->dim[1] * x->dim[1] * width * channels;
         for (int64_t q = 0; q < y->dim[2]; q++) {
             window h = window_at(a, 1, q, width);
-            int64_t to = (row * y->dim[2] + q) * channels;
-            bool none = v.first >= v.last || h.first >= h.last;
-            for (int64_t c = 0; c < channels; c += LANES) {
-                int64_t left = channels - c;
-                vf best = none ? splat(-__builtin_inff()) : load_up_to(image + (v.first * width + h.first) * channels + c, left);
-                vi where = none ? (vi){ 0 } : splat_int((int32_t)((v.first - v.begin) * a->kernel[1] + h.first - h.begin));
-                for (int64_t i = v.first; i < v.last; i++)
-                    for (int64_t j = h.first; j < h.last; j++) {
-                        vf value = load_up_to(image + (i * width + j) * channels + c, left);
-                        vi wins = ~(value <= best) & (best == best); /* larger, or the first that is not a number */
-                        best = choose(wins, value, best);
-                        where = choose_int(wins, splat_int((int32_t)((i - v.begin) * a->kernel[1] + j - h.begin)), where);
-                    }
-                if (y->data) store_up_to((float *)y->data + to + c, best, left);
-                if (index->data) store_index(index, to + c, where, left);
-            }
+            int64_t at = (row * y->dim[2] + q) * channels, c = 0;
+            for (; c + LANES <= channels; c += LANES) max_window(task, image, v, h, at, c, true);
+            if (c < channels) max_window(task, image, v, h, at, c, false);
         }
     }
 }
@@ -85,17 +94,19 @@ static void max_gradient_rows(const void *argument, int64_t begin, int64_t end, 
         for (int64_t j = 0; j < dx->dim[2]; j++) {
             window h = holders(a, 1, j, dy->dim[2]);
             float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
-            for (int64_t c = 0; c < channels; c += LANES) {
-                vf sum = { 0 };
-                for (int64_t p = v.first; p < v.last; p++)
-                    for (int64_t q = h.first; q < h.last; q++) {
-                        int64_t cell = (i + a->pad[0] - p * a->stride[0]) * a->kernel[1] + j + a->pad[2] - q * a->stride[1];
-                        int64_t at = ((image + p) * dy->dim[2] + q) * channels + c;
-                        vi mine = load_index(index, at, channels - c) == (int32_t)cell;
-                        sum += keep_if(mine, load_up_to((const float *)dy->data + at, channels - c));
+            bool first = true; /* the first window writes, others add */
+            for (int64_t p = v.first; p < v.last; p++)
+                for (int64_t q = h.first; q < h.last; q++, first = false) {
+                    int32_t cell = (int32_t)((i + a->pad[0] - p * a->stride[0]) * a->kernel[1] + j + a->pad[2] - q * a->stride[1]);
+                    int64_t at = ((image + p) * dy->dim[2] + q) * channels;
+                    for (int64_t c = 0; c < channels; c += LANES) {
+                        vi mine = load_index(index, at + c, channels - c) == cell;
+                        vf sum = keep_if(mine, load_up_to((const float *)dy->data + at + c, channels - c));
+                        if (!first) sum += load_up_to(out + c, channels - c);
+                        store_up_to(out + c, sum, channels - c);
                     }
-                store_up_to(out + c, sum, channels - c);
-            }
+                }
+            if (first) zero_floats(out, channels);
         }
     }
 }
@@ -105,6 +116,14 @@ static int max_gradient_run(fv_device *device, const fv_task *task) {
 }
 
 /* ---- Average ------------------------------------------------------------------------------------------------------------------- */
+/* to (+)= scale from */
+INLINE void add_scaled(float *to, const float *from, float scale, int64_t n, bool first) {
+    for (int64_t c = 0; c < n; c += LANES) {
+        vf x = load_up_to(from + c, n - c) * scale;
+        if (!first) x += load_up_to(to + c, n - c);
+        store_up_to(to + c, x, n - c);
+    }
+}
 static void avg_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const fv_task *task = argument;
@@ -112,20 +131,17 @@ static void avg_rows(const void *argument, int64_t begin, int64_t end, int threa
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     int64_t channels = x->dim[3], width = x->dim[2];
     for (int64_t row = begin; row < end; row++) {
-        int64_t p = row % y->dim[1];
+        int64_t p = row % y->dim[1], cells = counted_cells(a, 0, p, x->dim[1]);
         window v = window_at(a, 0, p, x->dim[1]);
         const float *image = (const float *)x->data + row / y->dim[1] * x->dim[1] * width * channels;
         for (int64_t q = 0; q < y->dim[2]; q++) {
             window h = window_at(a, 1, q, width);
-            int64_t cells = counted_cells(a, 0, p, x->dim[1]) * counted_cells(a, 1, q, width);
-            float scale = cells ? 1.0f / (float)cells : 0.0f;
             float *out = (float *)y->data + (row * y->dim[2] + q) * channels;
-            for (int64_t c = 0; c < channels; c += LANES) {
-                vf sum = { 0 };
-                for (int64_t i = v.first; i < v.last; i++)
-                    for (int64_t j = h.first; j < h.last; j++) sum += load_up_to(image + (i * width + j) * channels + c, channels - c);
-                store_up_to(out + c, sum * scale, channels - c);
-            }
+            float scale = 1.0f / (float)most(1, cells * counted_cells(a, 1, q, width));
+            bool first = true;
+            for (int64_t i = v.first; i < v.last; i++)
+                for (int64_t j = h.first; j < h.last; j++, first = false) add_scaled(out, image + (i * width + j) * channels, scale, channels, first);
+            if (first) zero_floats(out, channels);
         }
     }
 }
@@ -134,29 +150,34 @@ static int avg_run(fv_device *device, const fv_task *task) {
     return FV_OK;
 }
 
+static void avg_gradient_row(const fv_task *task, int64_t row, window v) {
+    const fv_pool_attributes *a = &task->attributes->pool;
+    const fv_tensor *dy = &task->input[0], *dx = &task->output[0];
+    int64_t channels = dx->dim[3], image = row / dx->dim[1] * dy->dim[1];
+    for (int64_t j = 0; j < dx->dim[2]; j++) {
+        window h = holders(a, 1, j, dy->dim[2]);
+        float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
+        bool first = true;
+        for (int64_t p = v.first; p < v.last; p++)
+            for (int64_t q = h.first; q < h.last; q++, first = false) {
+                int64_t cells = counted_cells(a, 0, p, dx->dim[1]) * counted_cells(a, 1, q, dx->dim[2]);
+                add_scaled(out, (const float *)dy->data + ((image + p) * dy->dim[2] + q) * channels, 1.0f / (float)cells, channels, first);
+            }
+        if (first) zero_floats(out, channels);
+    }
+}
 static void avg_gradient_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const fv_task *task = argument;
-    const fv_pool_attributes *a = &task->attributes->pool;
-    const fv_tensor *dy = &task->input[0], *dx = &task->output[0];
-    int64_t channels = dx->dim[3];
-    for (int64_t row = begin; row < end; row++) {
-        int64_t image = row / dx->dim[1] * dy->dim[1];
-        window v = holders(a, 0, row % dx->dim[1], dy->dim[1]);
-        for (int64_t j = 0; j < dx->dim[2]; j++) {
-            window h = holders(a, 1, j, dy->dim[2]);
-            float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
-            for (int64_t c = 0; c < channels; c += LANES) {
-                vf sum = { 0 };
-                for (int64_t p = v.first; p < v.last; p++)
-                    for (int64_t q = h.first; q < h.last; q++) {
-                        int64_t cells = counted_cells(a, 0, p, dx->dim[1]) * counted_cells(a, 1, q, dx->dim[2]);
-                        const float *from = (const float *)dy->data + ((image + p) * dy->dim[2] + q) * channels + c;
-                        sum += load_up_to(from, channels - c) * (1.0f / (float)cells);
-                    }
-                store_up_to(out + c, sum, channels - c);
-            }
-        }
+    const fv_tensor *dx = &task->output[0];
+    int64_t floats = dx->dim[2] * dx->dim[3];
+    window before = { 0, -1, -1 };
+    for (int64_t row = begin; row < end; row++) { /* rows held by the same windows are the same */
+        window v = holders(&task->attributes->pool, 0, row % dx->dim[1], task->input[0].dim[1]);
+        float *out = (float *)dx->data + row * floats;
+        if (row > begin && row % dx->dim[1] && v.first == before.first && v.last == before.last) copy_floats(out, out - floats, floats);
+        else avg_gradient_row(task, row, v);
+        before = v;
     }
 }
 static int avg_gradient_run(fv_device *device, const fv_task *task) {

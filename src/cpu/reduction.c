@@ -5,14 +5,14 @@
 #include "cpu/simd.h"
 #include <math.h>
 
-enum { CHUNKS = 32, FEW = 64 };
+enum { CHUNKS = 32, FEW = 64, WIDE = 4 /* vectors side by side */, SHORT = 16 /* terms added as floats */ };
 
 typedef enum kind { SUM, SQUARES, MAGNITUDES, MAXIMUM } reduce_kind;
 
 typedef struct reduce_run {
     const fv_task *task;
     reduce_kind kind;
-    int64_t outer, reduced, inner, strips;   /* strips: vectors along inner, or 1 */
+    int64_t outer, reduced, inner, strips;   /* strips: of WIDE vectors along inner, or 1 */
     int64_t chunks;
     double *partial;                         /* [chunk][outer * inner] */
     double scale;
@@ -51,7 +51,7 @@ static reduce_run make_run(const fv_task *task) {
         run.outer = 0;
         return run;
     }
-    run.strips = div_up(run.inner, LANES);
+    run.strips = div_up(run.inner, WIDE * LANES);
     if (run.outer * div_up(run.inner, 16) < FEW && run.reduced > CHUNKS && run.outer * run.inner * run.reduced > 8192) run.chunks = CHUNKS;
     return run;
 }
@@ -88,28 +88,67 @@ INLINE double reduce_line(const float *x, int64_t first, int64_t last, const red
     }
     return kind == MAXIMUM ? largest_lane(best) : sum_lanes_double(sum);
 }
-/* Neighbouring lines, `step` floats from element to element; lanes of them are wanted. */
-INLINE void reduce_lines(const float *x, int64_t step, int64_t first, int64_t last, int64_t lanes, const reduce_kind kind, double *out) {
-    vd sum = { 0 };
-    vf best = splat(-__builtin_inff());
-    for (int64_t i = first; i < last; i++) {
-        vf v = load_up_to(x + i * step, lanes);
-        if (kind == MAXIMUM) best = larger(best, v);
-        else sum = add_term(sum, v, kind);
+/* Neighbouring lines, `step` floats from element to element, in so many vectors; left: lines that are wanted. Short runs are added
+ * as floats, which costs no digit that the result could hold, and those in double. */
+INLINE void reduce_lines(const float *x, int64_t step, int64_t first, int64_t last, int64_t left, const int vectors, const reduce_kind kind,
+                         double *out) {
+    vd sum[WIDE];
+    vf best[WIDE];
+    for (int v = 0; v < vectors; v++) sum[v] = (vd){ 0 }, best[v] = splat(-__builtin_inff());
+    for (int64_t i = first; i < last;) {
+        int64_t stop = least(last, i + SHORT);
+        vf some[WIDE];
+        for (int v = 0; v < vectors; v++) some[v] = (vf){ 0 };
+        for (; i < stop; i++)
+            UNROLL(4)
+            for (int v = 0; v < vectors; v++) {
+                vf value = vectors > 1 ? load(x + i * step + v * LANES) : load_up_to(x + i * step, left);
+                if (kind == MAXIMUM) best[v] = larger(best[v], value);
+                else some[v] += kind == SQUARES ? value * value : kind == MAGNITUDES ? absolute(value) : value;
+            }
+        for (int v = 0; v < vectors; v++) sum[v] += widen(some[v]);
     }
-    if (kind == MAXIMUM) sum = widen(best);
-    for (int64_t i = 0; i < least(lanes, LANES); i++) out[i] = sum[i];
+    for (int v = 0; v < vectors; v++) {
+        if (kind == MAXIMUM) sum[v] = widen(best[v]);
+        for (int64_t i = 0; i < least(left, LANES); i++) out[v * LANES + i] = sum[v][i];
+    }
+}
+/* Fewer lines than lanes, lying as close as they can: the vectors run over all of them, and what a lane belongs to repeats after
+ * `period` vectors. */
+INLINE void reduce_narrow(const float *x, int64_t first, int64_t last, int64_t lines, const reduce_kind kind, double *out) {
+    int64_t period = lines, common = LANES, count = (last - first) * lines;
+    for (int64_t r; (r = period % common) != 0; common = r) period = common;
+    period = lines / common;
+    double sum[LANES * LANES];
+    for (int64_t i = 0; i < period * LANES; i++) sum[i] = 0;
+    x += first * lines;
+    for (int64_t i = 0; i < count; i += SHORT * period * LANES)
+        for (int64_t phase = 0; phase < period; phase++) {
+            vf some = { 0 };
+            for (int64_t j = i + phase * LANES; j < least(count, i + SHORT * period * LANES); j += period * LANES) {
+                vf value = load_up_to(x + j, count - j);
+                some += kind == SQUARES ? value * value : kind == MAGNITUDES ? absolute(value) : value;
+            }
+            store_double(sum + phase * LANES, load_double(sum + phase * LANES) + widen(some));
+        }
+    for (int64_t line = 0; line < lines; line++) {
+        out[line] = 0;
+        for (int64_t i = line; i < period * LANES; i += lines) out[line] += sum[i];
+    }
 }
 
 INLINE void reduce_unit(const reduce_run *run, int64_t unit, const reduce_kind kind) {
     int64_t chunk = unit % run->chunks, strip = unit / run->chunks % run->strips, o = unit / run->chunks / run->strips;
-    int64_t first = run->reduced * chunk / run->chunks, last = run->reduced * (chunk + 1) / run->chunks, column = strip * LANES;
+    int64_t first = run->reduced * chunk / run->chunks, last = run->reduced * (chunk + 1) / run->chunks, column = strip * WIDE * LANES;
     const float *x = (const float *)run->task->input[0].data + o * run->reduced * run->inner + column;
-    int64_t lanes = run->inner - column, at = o * run->inner + column;
-    double result[LANES];
+    int64_t lines = least(WIDE * LANES, run->inner - column), at = o * run->inner + column;
+    double result[WIDE * LANES];
     if (run->inner == 1) result[0] = reduce_line(x, first, last, kind);
-    else reduce_lines(x, run->inner, first, last, lanes, kind, result);
-    for (int64_t i = 0; i < least(lanes, LANES); i++) {
+    else if (run->inner < LANES && kind != MAXIMUM) reduce_narrow(x, first, last, run->inner, kind, result);
+    else if (lines == WIDE * LANES) reduce_lines(x, run->inner, first, last, lines, WIDE, kind, result);
+    else
+        for (int64_t i = 0; i < lines; i += LANES) reduce_lines(x + i, run->inner, first, last, lines - i, 1, kind, result + i);
+    for (int64_t i = 0; i < lines; i++) {
         if (run->chunks > 1) run->partial[chunk * run->outer * run->inner + at + i] = result[i];
         else ((float *)run->task->output[0].data)[at + i] = (float)(result[i] * run->scale);
     }

@@ -24,8 +24,8 @@ struct fv_dataset {
     fv_dataset_array target[FV_DATASET_ARRAYS]; int32_t target_count;
     int32_t classes; char **class_name;
     fv_fetch fetch; void *user;
-    /* Of input 0, its defaults resolved (x * scale - mean) / deviation; normalized: it changes something, which for u8 is
-       always so. A view has settings of its own, which begin as those of the set it was taken from. */
+    /* Of input 0, its defaults resolved (x * scale - mean) / deviation; normalized: it changes something, which for
+     * u8 is always so. A view has settings of its own, which begin as those of the set it was taken from. */
     fv_normalize_options normalize; bool normalized;
     fv_augment_options augment;
     void *owned[2 * FV_DATASET_ARRAYS];     /* to free */
@@ -34,19 +34,22 @@ struct fv_dataset {
 
 fv_dataset *fv_dataset_source(fv_dataset *); /* the whole, or itself */
 static inline int64_t fv_dataset_sample(const fv_dataset *d, int64_t i) { return d->index ? d->index[i] : i; }
-/* Copies of all arrays on the device, as they are (u8 stays u8; f32 converted where the device holds doubles).
- * 0: they are there; FV_ERROR_MEMORY without recording an error: they do not fit, stream instead; callback sources never fit. */
+/* Copies of all arrays on the device, as they are (u8 stays u8; f32 converted where the device holds doubles). 0:
+ * they are there; FV_ERROR_MEMORY without recording an error: they do not fit, stream instead; callback sources never
+ * fit. */
 int fv_dataset_device(fv_dataset *);
 /* Fills host buffers with the samples (numbers within the whole), one pointer an array. */
 int fv_dataset_fetch(fv_dataset *, const int64_t *samples, int count, void *const *inputs, void *const *targets);
 size_t fv_dataset_array_bytes(const fv_dataset_array *); /* of one sample */
-/* The file DIR/name, DIR/mnist/name, ... with and without .gz; NULL and an error that names what was searched. folder NULL:
- * FOVEA_DATA, then the cache folder. subfolders ends with NULL; the folder itself comes first. The caller's, by fv_free. */
+/* The file DIR/name, DIR/mnist/name, ... with and without .gz; NULL and an error that names what was searched. folder
+ * NULL: FOVEA_DATA, then the cache folder. subfolders ends with NULL; the folder itself comes first. The caller's, by
+ * fv_free. */
 char *fv_data_find(fv_context *, const char *folder, const char *const *subfolders, const char *name);
 
 enum { FV_UNPACKED_LIMIT = 0x7fffffff }; /* bytes that a packed file of data may grow to: 2 GiB */
-/* Reads a whole file, gzip or plain. The limit is in bytes after unpacking; one sentence says what is wrong. The result is the
- * caller's, by fv_free, and never NULL without an error; a zero byte follows it, so that text may be used as a string. */
+/* Reads a whole file, gzip or plain. The limit is in bytes after unpacking; one sentence says what is wrong. The
+ * result is the caller's, by fv_free, and never NULL without an error; a zero byte follows it, so that text may be
+ * used as a string. */
 void *fv_file_read(fv_context *, const char *path, size_t limit, size_t *bytes);
 
 /* Pieces for sources: an empty data set, its arrays, the final check. A failing piece leaves the set to be freed. */

@@ -1,5 +1,5 @@
-/* device.c - copies of a data set on the context's device. Data that fits stays there for the whole training, as it is (u8
- * stays u8); where the device is the host itself nothing is copied at all. */
+/* device.c - copies of a data set on the context's device. Data that fits stays there for the whole training, as it
+ * is (u8 stays u8); where the device is the host itself nothing is copied at all. */
 #include "data/data.h"
 
 enum { CONVERTED = 1 << 15 }; /* elements turned into double at a time */
@@ -30,8 +30,7 @@ static bool fits(const fv_context *context, size_t bytes) {
         room = context->memory_limit > context->memory_used ? context->memory_limit - context->memory_used : 0;
     if (context->backend->memory) {
         context->backend->memory(context->device, &available, &total);
-        if (available < room)
-            room = available;
+        if (available < room) room = available;
     }
     return bytes <= room / 2;
 }
@@ -40,9 +39,10 @@ static bool fits(const fv_context *context, size_t bytes) {
 static int send(fv_context *context, void *to, const void *from, size_t bytes) {
     const fv_backend *backend = context->backend;
     int status = backend->upload(context->device, to, from, bytes);
-    if (!status)
-        status = backend->sync(context->device);
-    return status ? fv_fail(context, status < 0 ? (fv_status)status : FV_ERROR_DEVICE, "data set: copying to the device failed") : FV_OK;
+    if (!status) status = backend->sync(context->device);
+    return status ? fv_fail(context, status < 0 ? (fv_status)status : FV_ERROR_DEVICE,
+                            "data set: copying to the device failed")
+                  : FV_OK;
 }
 
 static int send_as_double(fv_context *context, double *to, const float *from, int64_t elements) {
@@ -50,8 +50,7 @@ static int send_as_double(fv_context *context, double *to, const float *from, in
     int status = staging ? FV_OK : FV_ERROR_MEMORY;
     for (int64_t done = 0; !status && done < elements; done += CONVERTED) {
         int64_t part = elements - done < CONVERTED ? elements - done : CONVERTED;
-        for (int64_t i = 0; i < part; i++)
-            staging[i] = (double)from[done + i];
+        for (int64_t i = 0; i < part; i++) staging[i] = (double)from[done + i];
         status = send(context, to + done, staging, (size_t)part * sizeof *staging);
     }
     fv_free(staging);
@@ -65,8 +64,7 @@ static int upload(fv_context *context, fv_dataset_array *array) {
     }
     size_t bytes = device_bytes(context, array);
     void *device = fv_device_alloc(context, bytes, "data set");
-    if (!device)
-        return context->status;
+    if (!device) return context->status;
     array->device = device;
     array->device_bytes = bytes;
     return element_bytes(context, array->type) == fv_type_bytes(array->type)
@@ -75,38 +73,30 @@ static int upload(fv_context *context, fv_dataset_array *array) {
 }
 
 static void drop(fv_context *context, fv_dataset_array *array) {
-    if (array->device_bytes)
-        fv_device_free(context, array->device, array->device_bytes);
+    if (array->device_bytes) fv_device_free(context, array->device, array->device_bytes);
     array->device = NULL;
     array->device_bytes = 0;
 }
 
 int fv_dataset_device(fv_dataset *set) {
-    if (!set || !fv_ok(set->object.context))
-        return set ? set->object.context->status : FV_ERROR_ARGUMENT;
+    if (!set || !fv_ok(set->object.context)) return set ? set->object.context->status : FV_ERROR_ARGUMENT;
     fv_dataset *whole = fv_dataset_source(set);
     fv_context *context = whole->object.context;
-    if (whole->fetch)
-        return FV_ERROR_MEMORY;
-    if (whole->input[0].device)
-        return FV_OK;
+    if (whole->fetch) return FV_ERROR_MEMORY;
+    if (whole->input[0].device) return FV_OK;
     fv_dataset_array *array[2 * FV_DATASET_ARRAYS];
     int count = 0;
     size_t bytes = 0;
-    for (int32_t i = 0; i < whole->input_count; i++)
-        array[count++] = &whole->input[i];
-    for (int32_t i = 0; i < whole->target_count; i++)
-        array[count++] = &whole->target[i];
+    for (int32_t i = 0; i < whole->input_count; i++) array[count++] = &whole->input[i];
+    for (int32_t i = 0; i < whole->target_count; i++) array[count++] = &whole->target[i];
     for (int i = 0; i < count; i++)
-        if (!readable_in_place(context, array[i]) && __builtin_add_overflow(bytes, device_bytes(context, array[i]), &bytes))
+        if (!readable_in_place(context, array[i]) &&
+            __builtin_add_overflow(bytes, device_bytes(context, array[i]), &bytes))
             return FV_ERROR_MEMORY;
-    if (bytes && !fits(context, bytes))
-        return FV_ERROR_MEMORY;
+    if (bytes && !fits(context, bytes)) return FV_ERROR_MEMORY;
     int status = FV_OK;
-    for (int i = 0; i < count && !status; i++)
-        status = upload(context, array[i]);
-    for (int i = 0; status && i < count; i++)
-        drop(context, array[i]);
+    for (int i = 0; i < count && !status; i++) status = upload(context, array[i]);
+    for (int i = 0; status && i < count; i++) drop(context, array[i]);
     if (status == FV_ERROR_MEMORY) /* streaming is the answer, so this is no error */
         fv_clear_error(context);
     return status;

@@ -1,5 +1,6 @@
-/* search.c - where the files of known data sets are looked for: the folder given, else FOVEA_DATA, else the cache folder
- * ($XDG_CACHE_HOME/fovea or ~/.cache/fovea), each with the subfolders that others unpack to, plain before gzip. */
+/* search.c - where the files of known data sets are looked for: the folder given, else FOVEA_DATA, else the cache
+ * folder ($XDG_CACHE_HOME/fovea or ~/.cache/fovea), each with the subfolders that others unpack to, plain before
+ * gzip. */
 #include "data/data.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,26 +18,23 @@ static bool is_file(const char *path) {
 static bool try_folder(const char *folder, const char *subfolder, const char *name, char *path) {
     static const char *const endings[] = { "", ".gz" };
     for (int i = 0; i < 2; i++) {
-        int length = snprintf(path, PATH_BYTES, "%s/%s%s%s%s", folder, subfolder, *subfolder ? "/" : "", name, endings[i]);
-        if (length < PATH_BYTES && is_file(path))
-            return true;
+        int length =
+            snprintf(path, PATH_BYTES, "%s/%s%s%s%s", folder, subfolder, *subfolder ? "/" : "", name, endings[i]);
+        if (length < PATH_BYTES && is_file(path)) return true;
     }
     return false;
 }
 
 static bool search(const char *folder, const char *const *subfolders, const char *name, char *path) {
-    if (try_folder(folder, "", name, path))
-        return true;
+    if (try_folder(folder, "", name, path)) return true;
     for (; subfolders && *subfolders; subfolders++)
-        if (try_folder(folder, *subfolders, name, path))
-            return true;
+        if (try_folder(folder, *subfolders, name, path)) return true;
     return false;
 }
 
 static bool cache_folder(char *path) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (cache && *cache)
-        return snprintf(path, PATH_BYTES, "%s/fovea", cache) < PATH_BYTES;
+    if (cache && *cache) return snprintf(path, PATH_BYTES, "%s/fovea", cache) < PATH_BYTES;
     return home && *home && snprintf(path, PATH_BYTES, "%s/.cache/fovea", home) < PATH_BYTES;
 }
 
@@ -48,14 +46,11 @@ char *fv_data_find(fv_context *context, const char *folder, const char *const *s
     if (folder)
         places[count++] = folder;
     else {
-        if (variable && *variable)
-            places[count++] = variable;
-        if (cache_folder(cache))
-            places[count++] = cache;
+        if (variable && *variable) places[count++] = variable;
+        if (cache_folder(cache)) places[count++] = cache;
     }
     for (int i = 0; i < count; i++)
-        if (search(places[i], subfolders, name, path))
-            return fv_copy_string(context, path);
+        if (search(places[i], subfolders, name, path)) return fv_copy_string(context, path);
     for (size_t length = 0; subfolders && *subfolders && length < sizeof list; subfolders++)
         length += (size_t)snprintf(list + length, sizeof list - length, "%s%s", length ? ", " : "", *subfolders);
     if (!count)

@@ -1,4 +1,5 @@
-/* archive.c - one member of a zip archive in memory, by libzip: stored or deflated, its size checked before it is unpacked. */
+/* archive.c - one member of a zip archive in memory, by libzip: stored or deflated, its size checked before it is
+ * unpacked. */
 #include "io/keras.h"
 #include <zip.h>
 
@@ -11,10 +12,8 @@ bool fv_archive_is(const void *data, size_t bytes) {
 
 static const char *check_member(const zip_stat_t *about, size_t limit) {
     const zip_uint64_t needed = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
-    if ((about->valid & needed) != needed)
-        return "its directory is damaged";
-    if ((about->valid & ZIP_STAT_ENCRYPTION_METHOD) && about->encryption_method != ZIP_EM_NONE)
-        return "is encrypted";
+    if ((about->valid & needed) != needed) return "its directory is damaged";
+    if ((about->valid & ZIP_STAT_ENCRYPTION_METHOD) && about->encryption_method != ZIP_EM_NONE) return "is encrypted";
     if (about->comp_method != ZIP_CM_STORE && about->comp_method != ZIP_CM_DEFLATE)
         return "is packed by a method other than deflate";
     if (about->size > limit || about->size / MOST_PER_BYTE > about->comp_size)
@@ -23,7 +22,8 @@ static const char *check_member(const zip_stat_t *about, size_t limit) {
 }
 
 /* Reads the member to its end, where libzip compares its checksum. */
-static void *read_member(fv_context *context, const char *path, const char *member, zip_t *archive, const zip_stat_t *about) {
+static void *read_member(fv_context *context, const char *path, const char *member, zip_t *archive,
+                         const zip_stat_t *about) {
     unsigned char *data = fv_alloc(context, (size_t)about->size + 1, 1, member);
     zip_file_t *file = data ? zip_fopen_index(archive, about->index, 0) : NULL;
     zip_uint64_t done = 0;
@@ -31,8 +31,7 @@ static void *read_member(fv_context *context, const char *path, const char *memb
     while (file && done <= about->size && (got = zip_fread(file, data + done, about->size + 1 - done)) > 0)
         done += (zip_uint64_t)got;
     bool whole = file && got == 0 && done == about->size;
-    if (file)
-        zip_fclose(file);
+    if (file) zip_fclose(file);
     if (whole) {
         data[done] = 0;
         return data;
@@ -42,8 +41,8 @@ static void *read_member(fv_context *context, const char *path, const char *memb
     return NULL;
 }
 
-void *fv_archive_read(fv_context *context, const char *path, const void *data, size_t bytes, const char *member, size_t limit,
-                      size_t *member_bytes) {
+void *fv_archive_read(fv_context *context, const char *path, const void *data, size_t bytes, const char *member,
+                      size_t limit, size_t *member_bytes) {
     zip_error_t error;
     zip_error_init(&error);
     zip_source_t *source = zip_source_buffer_create(data, bytes, 0, &error);

@@ -1,5 +1,5 @@
-/* file.c - files replaced so that a path holds its old contents or the new ones whatever happens: temporary name in the same
- * folder, write, fsync, rename, fsync of the folder. And folders with their parents. */
+/* file.c - files replaced so that a path holds its old contents or the new ones whatever happens: temporary name in
+ * the same folder, write, fsync, rename, fsync of the folder. And folders with their parents. */
 #include "io/io.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -22,14 +22,14 @@ static size_t folder_length(const char *path) {
 static int open_temporary(const char *path, char *name, size_t capacity, mode_t mode) {
     size_t folder = folder_length(path);
     for (int n = 0; n < TEMPORARY_NAMES; n++) {
-        int length = snprintf(name, capacity, "%.*s.%.200s.%ld.%d.tmp", (int)folder, path, path + folder, (long)getpid(), n);
+        int length =
+            snprintf(name, capacity, "%.*s.%.200s.%ld.%d.tmp", (int)folder, path, path + folder, (long)getpid(), n);
         if (length < 0 || (size_t)length >= capacity) {
             errno = ENAMETOOLONG;
             return -1;
         }
         int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-        if (fd >= 0 || (errno != EEXIST && errno != EINTR))
-            return fd;
+        if (fd >= 0 || (errno != EEXIST && errno != EINTR)) return fd;
     }
     return -1;
 }
@@ -37,10 +37,8 @@ static int open_temporary(const char *path, char *name, size_t capacity, mode_t 
 static int write_fully(int fd, const unsigned char *data, size_t bytes) {
     while (bytes) {
         ssize_t wrote = write(fd, data, bytes < PIECE ? bytes : PIECE);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote < 0)
-            return -1;
+        if (wrote < 0 && errno == EINTR) continue;
+        if (wrote < 0) return -1;
         if (!wrote) {
             errno = ENOSPC;
             return -1;
@@ -53,23 +51,21 @@ static int write_fully(int fd, const unsigned char *data, size_t bytes) {
 
 static int sync_file(int fd) {
     int status;
-    do
-        status = fsync(fd);
+    do status = fsync(fd);
     while (status && errno == EINTR);
     return status;
 }
 
-/* Makes the rename itself durable. Some file systems know no fsync of a folder (EINVAL): there nothing more can be done. */
+/* Makes the rename itself durable. Some file systems know no fsync of a folder (EINVAL): there nothing more can be
+ * done. */
 static int sync_folder(const char *path) {
     char folder[PATH_BYTES] = ".";
     size_t length = folder_length(path);
-    if (length && length < sizeof folder)
-        memcpy(folder, path, length), folder[length] = 0;
+    if (length && length < sizeof folder) memcpy(folder, path, length), folder[length] = 0;
     int status = 0, fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0) {
         status = sync_file(fd);
-        if (status && (errno == EINVAL || errno == ENOTSUP))
-            status = 0;
+        if (status && (errno == EINVAL || errno == ENOTSUP)) status = 0;
         close(fd);
     }
     return status;
@@ -86,13 +82,10 @@ static int replace(const char *to, mode_t mode, bool keep_mode, const void *data
     char temporary[PATH_BYTES];
     *step = "created";
     int fd = open_temporary(to, temporary, sizeof temporary, mode), failed = fd < 0 ? errno : 0;
-    if (failed)
-        return failed;
+    if (failed) return failed;
     *step = "written";
-    if ((keep_mode && fchmod(fd, mode)) || write_fully(fd, data, bytes) || sync_file(fd))
-        failed = errno;
-    if (close(fd) && !failed && errno != EINTR)
-        failed = errno;
+    if ((keep_mode && fchmod(fd, mode)) || write_fully(fd, data, bytes) || sync_file(fd)) failed = errno;
+    if (close(fd) && !failed && errno != EINTR) failed = errno;
     if (!failed) {
         *step = "renamed";
         failed = rename(temporary, to) ? errno : 0;
@@ -106,8 +99,7 @@ static int replace(const char *to, mode_t mode, bool keep_mode, const void *data
 }
 
 int fv_file_replace(fv_context *context, const char *path, const void *data, size_t bytes) {
-    if (!fv_ok(context))
-        return context ? context->status : FV_ERROR_ARGUMENT;
+    if (!fv_ok(context)) return context ? context->status : FV_ERROR_ARGUMENT;
     struct stat about;
     bool exists = !stat(path, &about);
     if (exists && !S_ISREG(about.st_mode))
@@ -124,13 +116,11 @@ int fv_file_replace(fv_context *context, const char *path, const void *data, siz
 
 int fv_folder_make(fv_context *context, const char *path) {
     struct stat about;
-    if (!fv_ok(context))
-        return context ? context->status : FV_ERROR_ARGUMENT;
+    if (!fv_ok(context)) return context ? context->status : FV_ERROR_ARGUMENT;
     char *copy = fv_copy_string(context, path);
-    if (!copy)
-        return context->status;
+    if (!copy) return context->status;
     int failed = 0;
-    for (char *end = copy; *end && !failed; ) {
+    for (char *end = copy; *end && !failed;) {
         end += strspn(end, "/");
         end += strcspn(end, "/");
         char saved = *end;
@@ -143,6 +133,7 @@ int fv_folder_make(fv_context *context, const char *path) {
     }
     fv_free(copy);
     if (failed || !*path)
-        return fv_fail(context, FV_ERROR_FILE, "%s: the folder cannot be made: %s", path, strerror(failed ? failed : ENOENT));
+        return fv_fail(context, FV_ERROR_FILE, "%s: the folder cannot be made: %s", path,
+                       strerror(failed ? failed : ENOENT));
     return FV_OK;
 }

@@ -1,5 +1,6 @@
-/* io.h - files of nets. file.c: files replaced atomically (temporary name, fsync, rename, fsync of the folder). hdf5*.c: HDF5
- * images built in memory and read with suspicion. keras*.c: Keras's layouts over it. Reading whole files: data/file.c. */
+/* io.h - files of nets. file.c: files replaced atomically (temporary name, fsync, rename, fsync of the folder).
+ * hdf5*.c: HDF5 images built in memory and read with suspicion. keras*.c: Keras's layouts over it. Reading whole
+ * files: data/file.c. */
 #ifndef FV_IO_H
 #define FV_IO_H
 #include "data/data.h"

@@ -10,8 +10,9 @@
 enum { FV_KERAS_FORMAT = 1 };                      /* of the group /fovea */
 #define FV_MODEL_LIMIT ((size_t)1 << (sizeof(size_t) > 4 ? 34 : 30)) /* bytes of a file of weights and of what it unpacks to */
 
-/* A net as Keras sees it: its layers in the order of `model.layers`, which is that of its files. Keras finds it by the depth of
- * the graph in model_config, so it may differ from ours, and has layers that are no layers of ours (layer NULL, no weights). */
+/* A net as Keras sees it: its layers in the order of `model.layers`, which is that of its files. Keras finds it by
+ * the depth of the graph in model_config, so it may differ from ours, and has layers that are no layers of ours
+ * (layer NULL, no weights). */
 typedef struct fv_keras_layer {
     const char *name;                              /* in the config */
     fv_layer *layer;
@@ -23,7 +24,8 @@ int fv_keras_model_make(fv_net *, const json_t *config, fv_keras_model *); /* th
 /* A weight and the net that keeps it. */
 typedef struct fv_keras_weight { fv_net *net; const fv_layer *layer; const fv_weight *weight; bool trained; } fv_keras_weight;
 typedef struct fv_keras_weights { fv_keras_weight *item; size_t count, capacity; } fv_keras_weights;
-/* Appends a layer's weights: those that are trained, then the others, as legacy files have them; a nested net's as one list. */
+/* Appends a layer's weights: those that are trained, then the others, as legacy files have them; a nested net's as
+ * one list. */
 int fv_keras_list_weights(fv_net *, const fv_keras_layer *, fv_keras_weights *);
 /* The place of a weight in arrays laid out like its net's host copies. */
 static inline float *fv_keras_place(const fv_keras_weight *w, float *parameters, float *statistics)

@@ -1,5 +1,6 @@
-/* keras_load.c - fv_load, fv_load_weights and fv_keras_resume: what kind of file it is, the net from its description, and then
- * the weights. Legacy HDF5 and .keras archives hold a description; .weights.h5 and weights-only .h5 files do not. */
+/* keras_load.c - fv_load, fv_load_weights and fv_keras_resume: what kind of file it is, the net from its description,
+ * and then the weights. Legacy HDF5 and .keras archives hold a description; .weights.h5 and weights-only .h5 files do
+ * not. */
 #include "io/keras.h"
 #include "train/train.h"
 #include <stdio.h>
@@ -8,17 +9,18 @@
 /* A file in memory: HDF5, or an archive whose member model.weights.h5 is. */
 typedef struct source {
     const char *path;
-    void *file; size_t file_bytes;
+    void *file;
+    size_t file_bytes;
     bool archive;
-    void *weights; size_t weights_bytes; /* of an archive */
+    void *weights;
+    size_t weights_bytes; /* of an archive */
 } source;
 
 /* HDF5's signature stands at 0, 512, 1024, 2048, ...: what lies before is the user's. */
 static bool is_hdf5(const unsigned char *data, size_t bytes) {
     static const unsigned char signature[8] = { 0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n' };
     for (size_t at = 0; at < bytes && bytes - at >= 8; at = at ? 2 * at : 512)
-        if (!memcmp(data + at, signature, 8))
-            return true;
+        if (!memcmp(data + at, signature, 8)) return true;
     return false;
 }
 
@@ -29,43 +31,41 @@ static void close_source(source *s) {
 
 static int open_source(fv_context *context, const char *path, source *s) {
     *s = (source){ .path = path };
-    if (!path || !*path)
-        return fv_fail(context, FV_ERROR_ARGUMENT, "fv_load: no path is given");
-    if (!(s->file = fv_file_read(context, path, FV_MODEL_LIMIT, &s->file_bytes)))
-        return context->status;
+    if (!path || !*path) return fv_fail(context, FV_ERROR_ARGUMENT, "fv_load: no path is given");
+    if (!(s->file = fv_file_read(context, path, FV_MODEL_LIMIT, &s->file_bytes))) return context->status;
     s->archive = fv_archive_is(s->file, s->file_bytes);
     if (!s->archive && !is_hdf5(s->file, s->file_bytes))
         fv_fail(context, FV_ERROR_FORMAT, "%s: is neither an HDF5 file nor a .keras archive", path);
     if (s->archive)
-        s->weights = fv_archive_read(context, path, s->file, s->file_bytes, "model.weights.h5", FV_MODEL_LIMIT, &s->weights_bytes);
-    if (fv_ok(context))
-        return FV_OK;
+        s->weights = fv_archive_read(context, path, s->file, s->file_bytes, "model.weights.h5", FV_MODEL_LIMIT,
+                                     &s->weights_bytes);
+    if (fv_ok(context)) return FV_OK;
     close_source(s);
     return context->status;
 }
 
 static int open_weights(fv_context *context, const source *s, fv_h5 *h) {
-    return fv_h5_open(h, context, s->path, s->archive ? s->weights : s->file, s->archive ? s->weights_bytes : s->file_bytes,
-                      FV_MODEL_LIMIT);
+    return fv_h5_open(h, context, s->path, s->archive ? s->weights : s->file,
+                      s->archive ? s->weights_bytes : s->file_bytes, FV_MODEL_LIMIT);
 }
 
 /* The sentence of somebody who does not know the file gets its name. */
 static void name_file(fv_context *context, const char *path) {
     char sentence[sizeof context->error];
-    if (fv_ok(context) || strstr(context->error, path))
-        return;
+    if (fv_ok(context) || strstr(context->error, path)) return;
     snprintf(sentence, sizeof sentence, "%.300s: %.700s", path, context->error);
     memcpy(context->error, sentence, sizeof sentence);
 }
 
-/* ---- The net -------------------------------------------------------------------------------------------------------------- */
+/* ---- The net ----------------------------------------------------------------------------------------------------- */
 
 /* text and extra (what Keras's form cannot say; NULL: nothing) to a net. */
 static fv_net *build(fv_context *context, const char *path, const char *text, const json_t *extra) {
     json_error_t error;
     json_t *config = json_loads(text, 0, &error);
     if (!config)
-        fv_fail(context, FV_ERROR_FORMAT, "%s: its description of the net is no JSON: line %d: %s", path, error.line, error.text);
+        fv_fail(context, FV_ERROR_FORMAT, "%s: its description of the net is no JSON: line %d: %s", path, error.line,
+                error.text);
     fv_net *net = config ? fv_net_extra_from_json(context, config, extra) : NULL;
     json_decref(config);
     return net;
@@ -81,8 +81,8 @@ static fv_net *build_from_archive(fv_context *context, const source *s) {
 
 static fv_net *build_from_hdf5(fv_h5 *h) {
     if (!fv_h5_has_attribute(h, h->file, "model_config")) {
-        fv_fail(h->context, FV_ERROR_FORMAT, "%s: holds no description of a net, only weights: make the net and use fv_load_weights",
-                h->path);
+        fv_fail(h->context, FV_ERROR_FORMAT,
+                "%s: holds no description of a net, only weights: make the net and use fv_load_weights", h->path);
         return NULL;
     }
     char *text = fv_h5_get_text(h, h->file, "model_config");
@@ -96,35 +96,29 @@ static fv_net *build_from_hdf5(fv_h5 *h) {
 fv_net *fv_load(fv_context *context, const char *path) {
     source s;
     fv_h5 h;
-    if (!fv_ok(context) || open_source(context, path, &s))
-        return NULL;
+    if (!fv_ok(context) || open_source(context, path, &s)) return NULL;
     fv_net *net = s.archive ? build_from_archive(context, &s) : NULL;
     if (!open_weights(context, &s, &h)) {
         net = net ? net : build_from_hdf5(&h);
-        if (net)
-            fv_keras_read_weights(&h, net);
+        if (net) fv_keras_read_weights(&h, net);
     }
     fv_h5_close(&h);
     name_file(context, path);
     close_source(&s);
-    if (fv_ok(context))
-        return net;
+    if (fv_ok(context)) return net;
     fv_net_free(net);
     return NULL;
 }
 
-/* ---- Weights and training ------------------------------------------------------------------------------------------------- */
+/* ---- Weights and training ---------------------------------------------------------------------------------------- */
 
 int fv_load_weights(fv_net *net, const char *path) {
-    if (!net)
-        return FV_ERROR_ARGUMENT;
+    if (!net) return FV_ERROR_ARGUMENT;
     fv_context *context = net->object.context;
     source s;
     fv_h5 h;
-    if (!fv_ok(context) || open_source(context, path, &s))
-        return context->status;
-    if (!open_weights(context, &s, &h))
-        fv_keras_read_weights(&h, net);
+    if (!fv_ok(context) || open_source(context, path, &s)) return context->status;
+    if (!open_weights(context, &s, &h)) fv_keras_read_weights(&h, net);
     fv_h5_close(&h);
     name_file(context, path);
     close_source(&s);
@@ -137,8 +131,10 @@ static int check_equal(fv_h5 *h, fv_net *net) {
     json_t *extra = text ? fv_keras_get_extra(h, text) : NULL, *saved = text ? json_loads(text, 0, NULL) : NULL;
     json_t *own = fv_ok(h->context) ? fv_net_to_config(net) : NULL, *own_extra = own ? fv_net_extra_to_json(net) : NULL;
     if (own && own_extra && (!json_equal(saved, own) || !json_equal(extra, own_extra)))
-        fv_fail(h->context, FV_ERROR_FORMAT, "%s: was saved by another net than %s: only its own training can be resumed (use "
-                "fv_load_weights to take the weights alone)", h->path, net->name);
+        fv_fail(h->context, FV_ERROR_FORMAT,
+                "%s: was saved by another net than %s: only its own training can be resumed (use "
+                "fv_load_weights to take the weights alone)",
+                h->path, net->name);
     fv_free(text);
     json_decref(extra);
     json_decref(saved);
@@ -148,13 +144,11 @@ static int check_equal(fv_h5 *h, fv_net *net) {
 }
 
 int fv_keras_resume(fv_net *net, const char *path) {
-    if (!net)
-        return FV_ERROR_ARGUMENT;
+    if (!net) return FV_ERROR_ARGUMENT;
     fv_context *context = net->object.context;
     source s;
     fv_h5 h;
-    if (!fv_ok(context) || open_source(context, path, &s))
-        return context->status;
+    if (!fv_ok(context) || open_source(context, path, &s)) return context->status;
     if (!open_weights(context, &s, &h) && !check_equal(&h, net) && !fv_keras_read_weights(&h, net))
         fv_keras_get_state(&h, net);
     fv_h5_close(&h);

@@ -10,8 +10,9 @@
 /* New values on their way into a net and those within it: laid out as the nets' host copies. */
 typedef struct incoming {
     fv_h5 *h5;
-    fv_net **family; int32_t nets;
-    float **parameters, **statistics;  /* by net */
+    fv_net **family;
+    int32_t nets;
+    float **parameters, **statistics; /* by net */
 } incoming;
 
 static int fail(const incoming *in, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -37,13 +38,14 @@ static void end_incoming(incoming *in) {
 static int begin_incoming(incoming *in, fv_h5 *h, fv_net *net) {
     fv_context *context = h->context;
     *in = (incoming){ .h5 = h };
-    if (!(in->family = fv_net_family_list(net, &in->nets)))
-        return context->status;
+    if (!(in->family = fv_net_family_list(net, &in->nets))) return context->status;
     in->parameters = fv_alloc(context, (size_t)in->nets, sizeof *in->parameters, "weights read from a file");
     in->statistics = fv_alloc(context, (size_t)in->nets, sizeof *in->statistics, "weights read from a file");
     for (int32_t n = 0; n < in->nets && fv_ok(context); n++) {
-        in->parameters[n] = fv_alloc(context, (size_t)in->family[n]->parameters, sizeof(float), "weights read from a file");
-        in->statistics[n] = fv_alloc(context, (size_t)in->family[n]->statistics, sizeof(float), "weights read from a file");
+        in->parameters[n] =
+            fv_alloc(context, (size_t)in->family[n]->parameters, sizeof(float), "weights read from a file");
+        in->statistics[n] =
+            fv_alloc(context, (size_t)in->family[n]->statistics, sizeof(float), "weights read from a file");
     }
     return context->status;
 }
@@ -52,8 +54,7 @@ static int begin_incoming(incoming *in, fv_h5 *h, fv_net *net) {
 static int take_over(incoming *in) {
     for (int32_t n = 0; n < in->nets && fv_ok(in->h5->context); n++) {
         fv_net *net = in->family[n];
-        if (fv_net_host_blank(net))
-            break;
+        if (fv_net_host_blank(net)) break;
         memcpy(net->host_parameters, in->parameters[n], (size_t)net->parameters * sizeof(float));
         memcpy(net->host_statistics, in->statistics[n], (size_t)net->statistics * sizeof(float));
         fv_net_host_changed(net);
@@ -61,14 +62,13 @@ static int take_over(incoming *in) {
     return in->h5->context->status;
 }
 
-/* ---- One weight ---------------------------------------------------------------------------------------------------------- */
+/* ---- One weight -------------------------------------------------------------------------------------------------- */
 
 static int read_weight(incoming *in, hid_t group, const char *path, const fv_keras_weight *w) {
     fv_shape shape, wanted;
     char there[96], here[96];
     float *values = fv_h5_get_tensor(in->h5, group, path, H5T_NATIVE_FLOAT, &shape);
-    if (!values)
-        return in->h5->context->status;
+    if (!values) return in->h5->context->status;
     fv_net_weight_keras_shape(w->weight, &wanted);
     int status = FV_OK;
     if (!fv_shape_equal(&shape, &wanted)) {
@@ -76,8 +76,7 @@ static int read_weight(incoming *in, hid_t group, const char *path, const fv_ker
                       fv_shape_text(&shape, there), fv_shape_text(&wanted, here), w->net->name);
     } else {
         int32_t n = 0;
-        while (in->family[n] != w->net)
-            n++;
+        while (in->family[n] != w->net) n++;
         fv_weight_permute(w->weight, false, values, fv_keras_place(w, in->parameters[n], in->statistics[n]));
     }
     fv_free(values);
@@ -90,21 +89,21 @@ static bool has_other_name(const char *path, const char *name) {
     const char *last = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
     size_t length = strcspn(last, ":");
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strlen(known[i]) == length && !strncmp(known[i], last, length))
-            return strcmp(known[i], name) != 0;
+        if (strlen(known[i]) == length && !strncmp(known[i], last, length)) return strcmp(known[i], name) != 0;
     return false;
 }
 
-/* ---- The legacy layout ------------------------------------------------------------------------------------------------------ */
+/* ---- The legacy layout ------------------------------------------------------------------------------------------- */
 
 static int read_legacy_layer(incoming *in, hid_t weights, const char *saved, fv_net *net, const fv_keras_layer *layer) {
     fv_h5 *h = in->h5;
     fv_keras_weights list = { 0 };
     fv_h5_texts names = { 0 };
     hid_t group = fv_h5_open_group(h, weights, saved);
-    if (!fv_h5_get_texts(h, group, "weight_names", &names) && !fv_keras_list_weights(net, layer, &list) && names.count != list.count)
-        fail(in, "layer %s: the file has %zu weights for it (as %s), but the net %s has %zu", layer->name, names.count, saved,
-             net->name, list.count);
+    if (!fv_h5_get_texts(h, group, "weight_names", &names) && !fv_keras_list_weights(net, layer, &list) &&
+        names.count != list.count)
+        fail(in, "layer %s: the file has %zu weights for it (as %s), but the net %s has %zu", layer->name, names.count,
+             saved, net->name, list.count);
     for (size_t i = 0; i < list.count && fv_ok(h->context); i++) {
         if (has_other_name(names.text[i], list.item[i].weight->name))
             fail(in, "layer %s: weight %zu is %s in the file, but %s in the net %s", layer->name, i, names.text[i],
@@ -134,15 +133,13 @@ static int keep_weighted(incoming *in, hid_t weights, fv_h5_texts *saved) {
         fv_h5_free_texts(&names);
         H5Gclose(group);
     }
-    if (fv_ok(in->h5->context))
-        saved->count = kept;
+    if (fv_ok(in->h5->context)) saved->count = kept;
     return in->h5->context->status;
 }
 
 static bool is_named(const fv_h5_texts *names, const char *name) {
     for (size_t i = 0; i < names->count; i++)
-        if (!strcmp(names->text[i], name))
-            return true;
+        if (!strcmp(names->text[i], name)) return true;
     return false;
 }
 
@@ -153,10 +150,8 @@ static int keep_layers(fv_keras_model *model) {
         fv_keras_weights list = { 0 };
         int status = fv_keras_list_weights(model->net, &model->layer[i], &list);
         fv_free(list.item);
-        if (status)
-            return status;
-        if (list.count)
-            model->layer[kept++] = model->layer[i];
+        if (status) return status;
+        if (list.count) model->layer[kept++] = model->layer[i];
     }
     model->count = kept;
     return FV_OK;
@@ -166,20 +161,19 @@ static int keep_layers(fv_keras_model *model) {
 static int read_legacy(incoming *in, hid_t weights, fv_keras_model *model) {
     fv_h5 *h = in->h5;
     fv_h5_texts saved;
-    if (keep_layers(model) || fv_h5_get_texts(h, weights, "layer_names", &saved))
-        return h->context->status;
+    if (keep_layers(model) || fv_h5_get_texts(h, weights, "layer_names", &saved)) return h->context->status;
     if (!keep_weighted(in, weights, &saved) && saved.count != model->count)
-        fail(in, "holds weights of %zu layers, but the net %s has %zu layers with weights", saved.count, model->net->name, model->count);
+        fail(in, "holds weights of %zu layers, but the net %s has %zu layers with weights", saved.count,
+             model->net->name, model->count);
     bool by_name = fv_ok(h->context); /* after a failure the list of names is not whole */
-    for (size_t i = 0; i < model->count; i++)
-        by_name = by_name && is_named(&saved, model->layer[i].name);
+    for (size_t i = 0; i < model->count; i++) by_name = by_name && is_named(&saved, model->layer[i].name);
     for (size_t i = 0; i < model->count && fv_ok(h->context); i++)
         read_legacy_layer(in, weights, by_name ? model->layer[i].name : saved.text[i], model->net, &model->layer[i]);
     fv_h5_free_texts(&saved);
     return h->context->status;
 }
 
-/* ---- The layout of .weights.h5 ------------------------------------------------------------------------------------------------ */
+/* ---- The layout of .weights.h5 ----------------------------------------------------------------------------------- */
 
 /* "MaxPooling2D" -> "max_pooling2d", "Conv2D" -> "conv2d": an underscore before a capital that begins a word. */
 static void snake_case(const char *class_name, char *out, size_t bytes) {
@@ -187,10 +181,8 @@ static void snake_case(const char *class_name, char *out, size_t bytes) {
     for (const char *p = class_name; *p && n + 2 < bytes; p++) {
         bool begins = isupper((unsigned char)*p) &&
                       (islower((unsigned char)p[1]) || (p > class_name && islower((unsigned char)p[-1])));
-        if (begins && p > class_name)
-            out[n++] = '_';
-        if (isalnum((unsigned char)*p) || *p == '_')
-            out[n++] = (char)tolower((unsigned char)*p);
+        if (begins && p > class_name) out[n++] = '_';
+        if (isalnum((unsigned char)*p) || *p == '_') out[n++] = (char)tolower((unsigned char)*p);
     }
     out[n] = 0;
 }
@@ -199,8 +191,7 @@ static void snake_case(const char *class_name, char *out, size_t bytes) {
 static char *name_in_file(incoming *in, hid_t layers, const char *child) {
     char path[512];
     snprintf(path, sizeof path, "%s/vars", child);
-    if (!fv_h5_has(in->h5, layers, path))
-        return NULL;
+    if (!fv_h5_has(in->h5, layers, path)) return NULL;
     hid_t vars = fv_h5_open_group(in->h5, layers, path);
     char *name = fv_h5_has_attribute(in->h5, vars, "name") ? fv_h5_get_text(in->h5, vars, "name") : NULL;
     H5Gclose(vars);
@@ -210,8 +201,7 @@ static char *name_in_file(incoming *in, hid_t layers, const char *child) {
 /* Names of the groups, each replaced by the layer name in it, where there is one. */
 static int list_groups(incoming *in, hid_t layers, fv_h5_texts *groups, fv_h5_texts *names) {
     *names = (fv_h5_texts){ 0 };
-    if (fv_h5_children(in->h5, layers, groups))
-        return in->h5->context->status;
+    if (fv_h5_children(in->h5, layers, groups)) return in->h5->context->status;
     names->text = fv_alloc(in->h5->context, groups->count, sizeof *names->text, "names of layers");
     for (size_t i = 0; names->text && i < groups->count && fv_ok(in->h5->context); i++) {
         char *name = name_in_file(in, layers, groups->text[i]);
@@ -233,8 +223,7 @@ static int read_vars(incoming *in, hid_t layers, const char *child, fv_net *net,
         snprintf(path, sizeof path, "%s/vars/%d", child, (int)i);
         if (!fv_h5_has(in->h5, layers, path))
             return fail(in, "layer %s: the file has no %s for it (as %s)", own->name, own->weight[i].name, child);
-        if (read_weight(in, layers, path, &weight))
-            return in->h5->context->status;
+        if (read_weight(in, layers, path, &weight)) return in->h5->context->status;
     }
     return FV_OK;
 }
@@ -243,8 +232,7 @@ static int read_v3(incoming *in, hid_t group, fv_net *net, const json_t *config)
 
 /* A nested net has layers of its own within its group. */
 static int read_v3_layer(incoming *in, hid_t layers, const char *child, fv_net *net, const fv_keras_layer *layer) {
-    if (!layer->layer->inner)
-        return read_vars(in, layers, child, net, layer);
+    if (!layer->layer->inner) return read_vars(in, layers, child, net, layer);
     hid_t group = fv_h5_open_group(in->h5, layers, child);
     int status = group < 0 ? (int)in->h5->context->status : read_v3(in, group, layer->layer->inner, layer->config);
     H5Gclose(group);
@@ -273,8 +261,7 @@ static bool has_weights(const fv_net *net, const fv_keras_layer *layer, bool *fa
 
 static const char *group_of_name(const fv_h5_texts *groups, const fv_h5_texts *names, const char *name) {
     for (size_t i = 0; i < names->count; i++)
-        if (!strcmp(names->text[i], name))
-            return groups->text[i];
+        if (!strcmp(names->text[i], name)) return groups->text[i];
     return NULL;
 }
 
@@ -287,12 +274,14 @@ static int read_v3(incoming *in, hid_t group, fv_net *net, const json_t *config)
     hid_t layers = failed ? -1 : fv_h5_open_group(h, group, folder);
     failed = failed || list_groups(in, layers, &groups, &names);
     for (size_t i = 0; i < all.count && !failed; i++)
-        by_name = by_name && (!has_weights(net, &all.layer[i], &failed) || group_of_name(&groups, &names, all.layer[i].name));
+        by_name =
+            by_name && (!has_weights(net, &all.layer[i], &failed) || group_of_name(&groups, &names, all.layer[i].name));
     for (size_t i = 0; i < all.count && !failed && fv_ok(h->context); i++) {
         char by_class[300];
         group_by_class(&all, i, by_class, sizeof by_class);
         if (has_weights(net, &all.layer[i], &failed))
-            read_v3_layer(in, layers, by_name ? group_of_name(&groups, &names, all.layer[i].name) : by_class, net, &all.layer[i]);
+            read_v3_layer(in, layers, by_name ? group_of_name(&groups, &names, all.layer[i].name) : by_class, net,
+                          &all.layer[i]);
     }
     fv_h5_free_texts(&groups);
     fv_h5_free_texts(&names);
@@ -301,7 +290,7 @@ static int read_v3(incoming *in, hid_t group, fv_net *net, const json_t *config)
     return h->context->status;
 }
 
-/* ---- Both ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Both -------------------------------------------------------------------------------------------------------- */
 
 bool fv_keras_is_legacy(fv_h5 *h) {
     return fv_h5_has(h, h->file, "model_weights") || fv_h5_has_attribute(h, h->file, "layer_names") ||
@@ -313,8 +302,7 @@ static int read_legacy_file(incoming *in, fv_net *net, const json_t *config) {
     fv_keras_model model;
     bool whole = fv_h5_has(h, h->file, "model_weights");
     hid_t weights = whole ? fv_h5_open_group(h, h->file, "model_weights") : H5Gopen2(h->file, "/", H5P_DEFAULT);
-    if (!fv_keras_model_make(net, config, &model))
-        read_legacy(in, weights, &model);
+    if (!fv_keras_model_make(net, config, &model)) read_legacy(in, weights, &model);
     fv_free(model.layer);
     H5Gclose(weights);
     return h->context->status;
@@ -323,8 +311,7 @@ static int read_legacy_file(incoming *in, fv_net *net, const json_t *config) {
 int fv_keras_read_weights(fv_h5 *h, fv_net *net) {
     incoming in;
     json_t *config = fv_net_to_config(net);
-    if (!config)
-        return h->context->status;
+    if (!config) return h->context->status;
     if (!begin_incoming(&in, h, net)) {
         if (fv_keras_is_legacy(h))
             read_legacy_file(&in, net, config);

@@ -1,6 +1,6 @@
-/* keras_state.c - the group /fovea of a checkpoint: what Keras's layout cannot hold. Always: the net's own extras. After a
- * training: where it stands, its history, its settings, and the optimiser's slots as they lie in the stores, so that it goes
- * on bit for bit. No times and no names of machines: equal runs write equal files. */
+/* keras_state.c - the group /fovea of a checkpoint: what Keras's layout cannot hold. Always: the net's own extras.
+ * After a training: where it stands, its history, its settings, and the optimiser's slots as they lie in the stores,
+ * so that it goes on bit for bit. No times and no names of machines: equal runs write equal files. */
 #include "io/keras.h"
 #include "train/train.h"
 #include <math.h>
@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Where training stands, as attributes --------------------------------------------------------------------------------- */
+/* ---- Where training stands, as attributes ------------------------------------------------------------------------ */
 
 /* count 0: a scalar. */
+/* clang-format off */
 static const struct field { const char *name; char kind; uint8_t count; size_t offset; } fields[] = {
 #define FIELD(name, kind, count) { #name, kind, count, offsetof(fv_training, name) }
     FIELD(best, 'i', 0),           FIELD(best_value, 'd', 0),   FIELD(waited, 'i', 0),         FIELD(wait_best, 'd', 0),
@@ -22,6 +23,7 @@ static const struct field { const char *name; char kind; uint8_t count; size_t o
     FIELD(schedule.kind, 'w', 0),  FIELD(schedule.value, 'f', 15),
 #undef FIELD
 };
+/* clang-format on */
 enum { FIELDS = sizeof fields / sizeof *fields };
 
 static hid_t native_type(char kind) {
@@ -38,25 +40,22 @@ static hid_t native_type(char kind) {
 /* The figures of an epoch that are kept; seconds are not, for they differ from run to run. */
 static const size_t whole[] = { offsetof(fv_metrics, epoch), offsetof(fv_metrics, epochs), offsetof(fv_metrics, batch),
                                 offsetof(fv_metrics, batches) };
-static const size_t real[] = { offsetof(fv_metrics, loss), offsetof(fv_metrics, accuracy), offsetof(fv_metrics, val_loss),
-                               offsetof(fv_metrics, val_accuracy), offsetof(fv_metrics, learning_rate) };
+static const size_t real[] = { offsetof(fv_metrics, loss), offsetof(fv_metrics, accuracy),
+                               offsetof(fv_metrics, val_loss), offsetof(fv_metrics, val_accuracy),
+                               offsetof(fv_metrics, learning_rate) };
 enum { WHOLE = sizeof whole / sizeof *whole, REAL = sizeof real / sizeof *real, COLUMNS = WHOLE + REAL };
 
 static int put_history(fv_h5 *h, hid_t group, const fv_training *training) {
-    if (!training->count)
-        return FV_OK;
+    if (!training->count) return FV_OK;
     fv_shape shape = { .rank = 2, .dim = { training->count, COLUMNS } };
     double *table = fv_alloc(h->context, (size_t)training->count * COLUMNS, sizeof *table, "history");
     for (int32_t row = 0; table && row < training->count; row++) {
         const char *epoch = (const char *)&training->history[row];
         double *out = table + (size_t)row * COLUMNS;
-        for (int i = 0; i < WHOLE; i++)
-            out[i] = *(const int32_t *)(epoch + whole[i]);
-        for (int i = 0; i < REAL; i++)
-            out[WHOLE + i] = *(const double *)(epoch + real[i]);
+        for (int i = 0; i < WHOLE; i++) out[i] = *(const int32_t *)(epoch + whole[i]);
+        for (int i = 0; i < REAL; i++) out[WHOLE + i] = *(const double *)(epoch + real[i]);
     }
-    if (table)
-        fv_h5_put_tensor(h, group, "history", H5T_NATIVE_DOUBLE, &shape, table);
+    if (table) fv_h5_put_tensor(h, group, "history", H5T_NATIVE_DOUBLE, &shape, table);
     fv_free(table);
     return h->context->status;
 }
@@ -64,20 +63,19 @@ static int put_history(fv_h5 *h, hid_t group, const fv_training *training) {
 static int get_history(fv_h5 *h, hid_t group, fv_training *training) {
     fv_shape shape;
     training->count = 0;
-    if (!fv_h5_has(h, group, "history"))
-        return h->context->status;
+    if (!fv_h5_has(h, group, "history")) return h->context->status;
     double *table = fv_h5_get_tensor(h, group, "history", H5T_NATIVE_DOUBLE, &shape);
     if (table && (shape.rank != 2 || shape.dim[1] != COLUMNS || shape.dim[0] > INT32_MAX))
         fv_fail(h->context, FV_ERROR_FORMAT, "%s: its history is no table of %d columns", h->path, COLUMNS);
-    fv_metrics *history = fv_ok(h->context) ? fv_alloc(h->context, (size_t)shape.dim[0], sizeof *history, "history") : NULL;
+    fv_metrics *history =
+        fv_ok(h->context) ? fv_alloc(h->context, (size_t)shape.dim[0], sizeof *history, "history") : NULL;
     for (int64_t row = 0; history && row < shape.dim[0]; row++) {
         char *epoch = (char *)&history[row];
         for (int i = 0; i < WHOLE; i++) {
             double value = table[row * COLUMNS + i];
             *(int32_t *)(epoch + whole[i]) = value > 0 && value < INT32_MAX ? (int32_t)value : 0;
         }
-        for (int i = 0; i < REAL; i++)
-            *(double *)(epoch + real[i]) = table[row * COLUMNS + WHOLE + i];
+        for (int i = 0; i < REAL; i++) *(double *)(epoch + real[i]) = table[row * COLUMNS + WHOLE + i];
         history[row].seconds = NAN;
     }
     fv_free(table);
@@ -101,18 +99,22 @@ static uint32_t sum_fields(const fv_training *training) {
     return fv_h5_checksum(bytes, length);
 }
 
-/* ---- The optimiser's slots -------------------------------------------------------------------------------------------------- */
+/* ---- The optimiser's slots --------------------------------------------------------------------------------------- */
 
-static const struct { fv_region region; const char *name; } slots[] = { { FV_SLOT0, "slot0" }, { FV_SLOT1, "slot1" } };
+static const struct {
+    fv_region region;
+    const char *name;
+} slots[] = { { FV_SLOT0, "slot0" }, { FV_SLOT1, "slot1" } };
 
-static void slot_path(char path[32], int32_t net, int slot) { snprintf(path, 32, "net%d/%s", (int)net, slots[slot].name); }
+static void slot_path(char path[32], int32_t net, int slot) {
+    snprintf(path, 32, "net%d/%s", (int)net, slots[slot].name);
+}
 
 static int put_slots(fv_h5 *h, hid_t group, fv_net *const *family, int32_t nets) {
     for (int32_t n = 0; n < nets; n++)
         for (size_t s = 0; s < sizeof slots / sizeof *slots; s++) {
             fv_store *store = family[n]->store;
-            if (!store || !store->data[slots[s].region] || !store->parameters)
-                continue;
+            if (!store || !store->data[slots[s].region] || !store->parameters) continue;
             fv_shape shape = { .rank = 1, .dim = { store->parameters } };
             float *slot = fv_alloc(h->context, (size_t)store->parameters, sizeof *slot, "the optimiser's state");
             char path[32];
@@ -120,8 +122,7 @@ static int put_slots(fv_h5 *h, hid_t group, fv_net *const *family, int32_t nets)
             if (slot && !fv_store_read(store, slots[s].region, 0, store->parameters, slot))
                 fv_h5_put_tensor(h, group, path, H5T_NATIVE_FLOAT, &shape, slot);
             fv_free(slot);
-            if (!fv_ok(h->context))
-                return h->context->status;
+            if (!fv_ok(h->context)) return h->context->status;
         }
     return FV_OK;
 }
@@ -132,22 +133,21 @@ static int get_slots(fv_h5 *h, hid_t group, fv_net *const *family, int32_t nets)
             char path[32];
             fv_shape shape;
             slot_path(path, n, (int)s);
-            if (!fv_h5_has(h, group, path))
-                continue;
+            if (!fv_h5_has(h, group, path)) continue;
             float *slot = fv_h5_get_tensor(h, group, path, H5T_NATIVE_FLOAT, &shape);
             fv_store *store = slot ? fv_net_store(family[n]) : NULL;
             if (store && (shape.rank != 1 || shape.dim[0] != store->parameters))
-                fv_fail(h->context, FV_ERROR_FORMAT, "%s: the optimiser's state does not fit the net %s", h->path, family[n]->name);
+                fv_fail(h->context, FV_ERROR_FORMAT, "%s: the optimiser's state does not fit the net %s", h->path,
+                        family[n]->name);
             else if (store && !fv_store_region(store, slots[s].region, 0))
                 fv_store_write(store, slots[s].region, 0, store->parameters, slot);
             fv_free(slot);
-            if (!fv_ok(h->context))
-                return h->context->status;
+            if (!fv_ok(h->context)) return h->context->status;
         }
     return FV_OK;
 }
 
-/* ---- The group ---------------------------------------------------------------------------------------------------------------- */
+/* ---- The group --------------------------------------------------------------------------------------------------- */
 
 static int put_training(fv_h5 *h, hid_t fovea, fv_net *net) {
     const fv_training *training = net->training;
@@ -157,13 +157,11 @@ static int put_training(fv_h5 *h, hid_t fovea, fv_net *net) {
                           (const char *)training + fields[i].offset);
     uint32_t sum = sum_fields(training);
     fv_h5_put_numbers(h, group, "crc32", H5T_NATIVE_UINT32, 0, &sum);
-    if (training->arguments)
-        fv_h5_put_text(h, group, "arguments", training->arguments);
+    if (training->arguments) fv_h5_put_text(h, group, "arguments", training->arguments);
     put_history(h, group, training);
     int32_t nets = 0;
     fv_net **family = fv_ok(h->context) ? fv_net_family_list(net, &nets) : NULL;
-    if (family)
-        put_slots(h, group, family, nets);
+    if (family) put_slots(h, group, family, nets);
     fv_free(family);
     H5Gclose(group);
     return h->context->status;
@@ -178,8 +176,7 @@ int fv_keras_put_state(fv_h5 *h, fv_net *net, const char *config, bool training)
     json_t *json = fv_ok(h->context) ? fv_net_extra_to_json(net) : NULL;
     char *extra = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
-    if (!extra && fv_ok(h->context))
-        fv_fail_memory(h->context, "the net's description", 0);
+    if (!extra && fv_ok(h->context)) fv_fail_memory(h->context, "the net's description", 0);
     hid_t group = fv_h5_make_group(h, h->file, "fovea");
     fv_h5_put_numbers(h, group, "format", H5T_NATIVE_INT32, 0, &format);
     fv_h5_put_text(h, group, "version", fv_version());
@@ -188,8 +185,7 @@ int fv_keras_put_state(fv_h5 *h, fv_net *net, const char *config, bool training)
         fv_h5_put_text(h, group, "net", extra);
         fv_h5_put_numbers(h, group, "crc32", H5T_NATIVE_UINT32, 0, &sum);
     }
-    if (training && net->training)
-        put_training(h, group, net);
+    if (training && net->training) put_training(h, group, net);
     H5Gclose(group);
     free(extra);
     return h->context->status;
@@ -199,21 +195,21 @@ static hid_t open_state(fv_h5 *h) {
     int32_t format = 0;
     hid_t group = fv_h5_open_group(h, h->file, "fovea");
     if (!fv_h5_get_numbers(h, group, "format", H5T_NATIVE_INT32, 1, &format) && format != FV_KERAS_FORMAT)
-        fv_fail(h->context, FV_ERROR_FORMAT, "%s: its group /fovea is of format %d, but this library reads format %d", h->path,
-                (int)format, FV_KERAS_FORMAT);
+        fv_fail(h->context, FV_ERROR_FORMAT, "%s: its group /fovea is of format %d, but this library reads format %d",
+                h->path, (int)format, FV_KERAS_FORMAT);
     return group;
 }
 
 json_t *fv_keras_get_extra(fv_h5 *h, const char *config) {
-    if (!fv_h5_has(h, h->file, "fovea"))
-        return NULL;
+    if (!fv_h5_has(h, h->file, "fovea")) return NULL;
     hid_t group = open_state(h);
     uint32_t sum = 0;
     json_t *json = NULL;
     json_error_t error;
     char *extra = fv_h5_get_text(h, group, "net");
     if (extra && !fv_h5_get_numbers(h, group, "crc32", H5T_NATIVE_UINT32, 1, &sum) && sum != sum_texts(config, extra))
-        fv_fail(h->context, FV_ERROR_FORMAT, "%s: the checksum of its description does not fit: the file is damaged", h->path);
+        fv_fail(h->context, FV_ERROR_FORMAT, "%s: the checksum of its description does not fit: the file is damaged",
+                h->path);
     if (fv_ok(h->context) && !(json = json_loads(extra, JSON_REJECT_DUPLICATES, &error)))
         fv_fail(h->context, FV_ERROR_FORMAT, "%s: /fovea: %s", h->path, error.text);
     fv_free(extra);
@@ -223,17 +219,18 @@ json_t *fv_keras_get_extra(fv_h5 *h, const char *config) {
 
 int fv_keras_get_state(fv_h5 *h, fv_net *net) {
     fv_training *training = fv_net_training(net), read = { 0 };
-    if (!training)
-        return h->context->status;
+    if (!training) return h->context->status;
     if (!fv_h5_has(h, h->file, "fovea/training"))
-        return fv_fail(h->context, FV_ERROR_FORMAT, "%s: holds no state of a training, so none can be resumed from it", h->path);
+        return fv_fail(h->context, FV_ERROR_FORMAT, "%s: holds no state of a training, so none can be resumed from it",
+                       h->path);
     hid_t fovea = open_state(h), group = fv_h5_open_group(h, h->file, "fovea/training");
     uint32_t sum = 0;
     for (int i = 0; i < FIELDS; i++)
         fv_h5_get_numbers(h, group, fields[i].name, native_type(fields[i].kind), fields[i].count ? fields[i].count : 1,
                           (char *)&read + fields[i].offset);
     if (!fv_h5_get_numbers(h, group, "crc32", H5T_NATIVE_UINT32, 1, &sum) && sum != sum_fields(&read))
-        fv_fail(h->context, FV_ERROR_FORMAT, "%s: the checksum of its state of training does not fit: the file is damaged", h->path);
+        fv_fail(h->context, FV_ERROR_FORMAT,
+                "%s: the checksum of its state of training does not fit: the file is damaged", h->path);
     char *arguments = fv_h5_has_attribute(h, group, "arguments") ? fv_h5_get_text(h, group, "arguments") : NULL;
     int32_t nets = 0;
     fv_net **family = fv_ok(h->context) ? fv_net_family_list(net, &nets) : NULL;

@@ -1,6 +1,7 @@
-/* keras_write.c - fv_save: the layout of Keras's whole-model HDF5 files. Attributes of the root describe the net, the group
- * model_weights holds the weights layer by layer, optimizer_weights what Keras's optimiser of that name would hold; /fovea is
- * ours. The file is made in memory and put in place at once, so what was there stays whole until then. */
+/* keras_write.c - fv_save: the layout of Keras's whole-model HDF5 files. Attributes of the root describe the net, the
+ * group model_weights holds the weights layer by layer, optimizer_weights what Keras's optimiser of that name would
+ * hold; /fovea is ours. The file is made in memory and put in place at once, so what was there stays whole until
+ * then. */
 #include "io/keras.h"
 #include "net/config.h"
 #include "train/train.h"
@@ -8,9 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The file follows Keras 3. Readers take the backend for the convention of convolution kernels, which is TensorFlow's. */
+/* The file follows Keras 3. Readers take the backend for the convention of convolution kernels, which is
+ * TensorFlow's. */
 #define KERAS_VERSION "3.0.0"
 #define KERAS_BACKEND "tensorflow"
+/* All numbers with a point are floats, for which nine digits are exact: 0.9 is written as 0.9. */
+#define FLOATS        JSON_REAL_PRECISION(9)
 
 typedef struct writer {
     fv_h5 h5;
@@ -18,10 +22,11 @@ typedef struct writer {
     const json_t *config;
     const char *config_text;
     fv_keras_model model;
-    float *scratch;                /* the largest weight in Keras's layout */
+    float *scratch; /* the largest weight in Keras's layout */
 } writer;
 
-/* "c1/kernel"; where nets within nets have layers of one name, the later one gets its net's name in front, or a number too. */
+/* "c1/kernel"; where nets within nets have layers of one name, the later one gets its net's name in front, or a
+ * number too. */
 static void name_weight(writer *out, hid_t group, const fv_keras_weight *w, size_t number, char *path, size_t bytes) {
     snprintf(path, bytes, "%s/%s", w->layer->name, w->weight->name);
     if (fv_h5_has(&out->h5, group, path))
@@ -40,8 +45,7 @@ static int put_weight(writer *out, hid_t group, const char *path, const fv_keras
 /* A list of names as an attribute. */
 static int put_names(writer *out, hid_t group, const char *attribute, char (*name)[1024], size_t count) {
     const char **names = fv_alloc(out->h5.context, count, sizeof *names, "names of weights");
-    for (size_t i = 0; names && i < count; i++)
-        names[i] = name[i];
+    for (size_t i = 0; names && i < count; i++) names[i] = name[i];
     int status = names ? fv_h5_put_texts(&out->h5, group, attribute, names, count) : FV_ERROR_MEMORY;
     fv_free(names);
     return status;
@@ -53,14 +57,15 @@ static int put_layer(writer *out, hid_t weights, const fv_keras_layer *layer) {
     fv_keras_weights list = { 0 };
     hid_t group = fv_h5_make_group(&out->h5, weights, layer->name);
     char(*name)[1024] = fv_keras_list_weights(out->net, layer, &list)
-                            ? NULL : fv_alloc(context, list.count, sizeof *name, "names of weights");
+                            ? NULL
+                            : fv_alloc(context, list.count, sizeof *name, "names of weights");
     for (size_t i = 0; name && i < list.count && fv_ok(context); i++) {
         fv_net *owner = list.item[i].net;
         name_weight(out, group, &list.item[i], i, name[i], sizeof *name);
-        put_weight(out, group, name[i], &list.item[i], fv_keras_place(&list.item[i], owner->host_parameters, owner->host_statistics));
+        put_weight(out, group, name[i], &list.item[i],
+                   fv_keras_place(&list.item[i], owner->host_parameters, owner->host_statistics));
     }
-    if (name)
-        put_names(out, group, "weight_names", name, list.count);
+    if (name) put_names(out, group, "weight_names", name, list.count);
     fv_free(name);
     fv_free(list.item);
     H5Gclose(group);
@@ -71,15 +76,12 @@ static int put_layers(writer *out) {
     fv_h5 *h = &out->h5;
     hid_t weights = fv_h5_make_group(h, h->file, "model_weights");
     const char **names = fv_alloc(h->context, out->model.count, sizeof *names, "names of layers");
-    for (size_t i = 0; names && i < out->model.count; i++)
-        names[i] = out->model.layer[i].name;
-    if (names)
-        fv_h5_put_texts(h, weights, "layer_names", names, out->model.count);
+    for (size_t i = 0; names && i < out->model.count; i++) names[i] = out->model.layer[i].name;
+    if (names) fv_h5_put_texts(h, weights, "layer_names", names, out->model.count);
     fv_free(names);
     fv_h5_put_text(h, weights, "backend", KERAS_BACKEND);
     fv_h5_put_text(h, weights, "keras_version", KERAS_VERSION);
-    for (size_t i = 0; i < out->model.count && fv_ok(h->context); i++)
-        put_layer(out, weights, &out->model.layer[i]);
+    for (size_t i = 0; i < out->model.count && fv_ok(h->context); i++) put_layer(out, weights, &out->model.layer[i]);
     hid_t top = fv_h5_make_group(h, weights, "top_level_model_weights");
     fv_h5_put_texts(h, top, "weight_names", NULL, 0);
     H5Gclose(top);
@@ -87,11 +89,14 @@ static int put_layers(writer *out) {
     return h->context->status;
 }
 
-/* ---- The optimiser, as Keras's of the same name ------------------------------------------------------------------------- */
+/* ---- The optimiser, as Keras's of the same name ------------------------------------------------------------------ */
 
 /* What Keras calls its variables, which follow iteration and learning_rate: for each trained weight the slots given. */
 static const struct keras_optimizer {
-    uint32_t kind; const char *class_name, *prefix; int slots; const char *slot[2];
+    uint32_t kind;
+    const char *class_name, *prefix;
+    int slots;
+    const char *slot[2];
 } optimizers[] = {
     { FV_OPTIMIZER_SGD, "SGD", "sgd", 1, { "momentum", NULL } },
     { FV_OPTIMIZER_ADAM, "Adam", "adam", 2, { "momentum", "velocity" } },
@@ -100,17 +105,17 @@ static const struct keras_optimizer {
 
 static const struct keras_optimizer *find_optimizer(const fv_optimizer *settings) {
     for (size_t i = 0; i < sizeof optimizers / sizeof *optimizers; i++)
-        if (optimizers[i].kind == settings->kind)
-            return &optimizers[i];
+        if (optimizers[i].kind == settings->kind) return &optimizers[i];
     return NULL;
 }
 
-/* Keras's decay is decoupled, so only ours that is may be named there. The loss is not kept: Keras compiles without one. */
+/* Keras's decay is decoupled, so only ours that is may be named there. The loss is not kept: Keras compiles without
+ * one. */
 static json_t *make_training_config(const struct keras_optimizer *keras, const fv_optimizer *settings) {
     const float *v = settings->value;
     bool sgd = keras->kind == FV_OPTIMIZER_SGD, decoupled = v[FV_DECOUPLED] != 0 || keras->kind == FV_OPTIMIZER_ADAMW;
-    json_t *config = json_pack("{s:s,s:o,s:o}", "name", keras->prefix, "learning_rate", fv_json_float(v[FV_RATE]), "weight_decay",
-                               decoupled && v[FV_DECAY] > 0 ? fv_json_float(v[FV_DECAY]) : json_null());
+    json_t *config = json_pack("{s:s,s:o,s:o}", "name", keras->prefix, "learning_rate", fv_json_float(v[FV_RATE]),
+                               "weight_decay", decoupled && v[FV_DECAY] > 0 ? fv_json_float(v[FV_DECAY]) : json_null());
     if (sgd) {
         fv_json_put(&config, "momentum", fv_json_float(v[FV_MOMENTUM]));
         fv_json_put(&config, "nesterov", json_boolean(v[FV_NESTEROV] != 0));
@@ -120,13 +125,13 @@ static json_t *make_training_config(const struct keras_optimizer *keras, const f
         fv_json_put(&config, "epsilon", fv_json_float(v[FV_EPSILON]));
         fv_json_put(&config, "amsgrad", json_false());
     }
-    return json_pack("{s:n,s:n,s:n,s:n,s:{s:s,s:o}}", "loss", "loss_weights", "metrics", "weighted_metrics", "optimizer_config",
-                     "class_name", keras->class_name, "config", config);
+    return json_pack("{s:n,s:n,s:n,s:n,s:{s:s,s:o}}", "loss", "loss_weights", "metrics", "weighted_metrics",
+                     "optimizer_config", "class_name", keras->class_name, "config", config);
 }
 
 static int put_training_config(writer *out, const struct keras_optimizer *keras, const fv_optimizer *settings) {
     json_t *json = make_training_config(keras, settings);
-    char *text = json ? json_dumps(json, 0) : NULL;
+    char *text = json ? json_dumps(json, FLOATS) : NULL;
     int status = text ? fv_h5_put_text(&out->h5, out->h5.file, "training_config", text)
                       : fv_fail_memory(out->h5.context, "the optimiser's description", 0);
     free(text);
@@ -146,12 +151,10 @@ static int put_slot(writer *out, hid_t group, const char *path, const fv_keras_w
 
 static int list_trained(writer *out, fv_keras_weights *list) {
     for (size_t i = 0; i < out->model.count; i++)
-        if (fv_keras_list_weights(out->net, &out->model.layer[i], list))
-            return out->h5.context->status;
+        if (fv_keras_list_weights(out->net, &out->model.layer[i], list)) return out->h5.context->status;
     size_t kept = 0;
     for (size_t i = 0; i < list->count; i++)
-        if (list->item[i].trained)
-            list->item[kept++] = list->item[i];
+        if (list->item[i].trained) list->item[kept++] = list->item[i];
     list->count = kept;
     return FV_OK;
 }
@@ -159,8 +162,7 @@ static int list_trained(writer *out, fv_keras_weights *list) {
 static bool has_slots(const fv_keras_weights *list, int slots) {
     for (size_t i = 0; i < list->count; i++)
         for (int s = 0; s < slots; s++)
-            if (!list->item[i].net->store || !list->item[i].net->store->data[s ? FV_SLOT1 : FV_SLOT0])
-                return false;
+            if (!list->item[i].net->store || !list->item[i].net->store->data[s ? FV_SLOT1 : FV_SLOT0]) return false;
     return list->count > 0;
 }
 
@@ -173,7 +175,8 @@ static int put_optimizer(writer *out) {
         fv_free(list.item);
         return h->context->status;
     }
-    bool still = keras->kind == FV_OPTIMIZER_SGD && training->optimizer.value[FV_MOMENTUM] == 0; /* no momentum, no slots */
+    bool still =
+        keras->kind == FV_OPTIMIZER_SGD && training->optimizer.value[FV_MOMENTUM] == 0; /* no momentum, no slots */
     int slots = still ? 0 : keras->slots;
     if (put_training_config(out, keras, &training->optimizer) || (slots && !has_slots(&list, slots))) {
         fv_free(list.item);
@@ -183,7 +186,8 @@ static int put_optimizer(writer *out) {
     fv_shape scalar = { 0 };
     int64_t iteration = (int64_t)training->step;
     size_t names = 2;
-    char(*name)[1024] = fv_alloc(h->context, 2 + list.count * (size_t)slots, sizeof *name, "names of the optimiser's state");
+    char(*name)[1024] =
+        fv_alloc(h->context, 2 + list.count * (size_t)slots, sizeof *name, "names of the optimiser's state");
     if (name) {
         snprintf(name[0], sizeof *name, "%s/iteration", keras->prefix);
         snprintf(name[1], sizeof *name, "%s/learning_rate", keras->prefix);
@@ -193,21 +197,21 @@ static int put_optimizer(writer *out) {
     for (size_t i = 0; name && i < list.count; i++)
         for (int s = 0; s < slots && fv_ok(h->context); s++, names++) {
             const fv_keras_weight *w = &list.item[i];
-            snprintf(name[names], sizeof *name, "%s/%s_%s_%s", keras->prefix, w->layer->name, w->weight->name, keras->slot[s]);
+            snprintf(name[names], sizeof *name, "%s/%s_%s_%s", keras->prefix, w->layer->name, w->weight->name,
+                     keras->slot[s]);
             if (fv_h5_has(h, group, name[names])) /* a nested net has a layer of that name too */
                 snprintf(name[names], sizeof *name, "%s/%s_%s_%s_%zu", keras->prefix, w->layer->name, w->weight->name,
                          keras->slot[s], i);
             put_slot(out, group, name[names], w, s ? FV_SLOT1 : FV_SLOT0);
         }
-    if (name)
-        put_names(out, group, "weight_names", name, names);
+    if (name) put_names(out, group, "weight_names", name, names);
     fv_free(name);
     fv_free(list.item);
     H5Gclose(group);
     return h->context->status;
 }
 
-/* ---- The file ------------------------------------------------------------------------------------------------------------ */
+/* ---- The file ---------------------------------------------------------------------------------------------------- */
 
 static int prepare(writer *out) {
     fv_context *context = out->net->object.context;
@@ -233,8 +237,7 @@ static void *make_image(writer *out, const char *path, bool training, size_t *by
         fv_h5_put_text(h, h->file, "backend", KERAS_BACKEND);
         fv_h5_put_text(h, h->file, "model_config", out->config_text);
         put_layers(out);
-        if (training && out->net->training && fv_ok(h->context))
-            put_optimizer(out);
+        if (training && out->net->training && fv_ok(h->context)) put_optimizer(out);
         fv_keras_put_state(h, out->net, out->config_text, training);
         image = fv_h5_finish(h, bytes);
     }
@@ -243,16 +246,13 @@ static void *make_image(writer *out, const char *path, bool training, size_t *by
 }
 
 int fv_keras_save(fv_net *net, const char *path, bool training) {
-    if (!net)
-        return FV_ERROR_ARGUMENT;
+    if (!net) return FV_ERROR_ARGUMENT;
     fv_context *context = net->object.context;
-    if (!fv_ok(context))
-        return context->status;
-    if (!path || !*path)
-        return fv_fail(context, FV_ERROR_ARGUMENT, "fv_save: no path is given");
+    if (!fv_ok(context)) return context->status;
+    if (!path || !*path) return fv_fail(context, FV_ERROR_ARGUMENT, "fv_save: no path is given");
     writer out = { .net = net };
     json_t *config = fv_net_to_config(net);
-    char *text = config ? json_dumps(config, 0) : NULL;
+    char *text = config ? json_dumps(config, FLOATS) : NULL;
     out.config = config;
     out.config_text = text;
     size_t bytes = 0;
@@ -261,8 +261,7 @@ int fv_keras_save(fv_net *net, const char *path, bool training) {
         fv_fail_memory(context, "the net's description", 0);
     else if (!prepare(&out))
         image = make_image(&out, path, training, &bytes);
-    if (image)
-        fv_file_replace(context, path, image, bytes);
+    if (image) fv_file_replace(context, path, image, bytes);
     fv_free(image);
     fv_free(out.scratch);
     fv_free(out.model.layer);

@@ -1,4 +1,5 @@
-/* alexnet.c - AlexNet (Krizhevsky, Sutskever & Hinton 2012): as tables give it, as two GPUs held it, and small for CIFAR-10. */
+/* alexnet.c - AlexNet (Krizhevsky, Sutskever & Hinton 2012): as tables give it, as two GPUs held it, and small for
+ * CIFAR-10. */
 #include "models/models.h"
 
 static fv_node conv(fv_net *net, fv_node x, int32_t filters, int32_t kernel, int32_t groups, const char *name) {

@@ -1,5 +1,5 @@
-/* lenet.c - LeNet-5 (LeCun, Bottou, Bengio & Haffner 1998) as lectures give it. MNIST's 28x28 images are padded to the 32x32
- * of the paper by the first layer ("same"), so that its maps are 28x28, 14x14, 10x10, 5x5, 1x1. */
+/* lenet.c - LeNet-5 (LeCun, Bottou, Bengio & Haffner 1998) as lectures give it. MNIST's 28x28 images are padded to the
+ * 32x32 of the paper by the first layer ("same"), so that its maps are 28x28, 14x14, 10x10, 5x5, 1x1. */
 #include "models/models.h"
 
 typedef struct lenet {

@@ -1,5 +1,5 @@
-/* vgg.c - VGG (Simonyan & Zisserman 2014): nothing but 3x3 convolutions, halved by pools. The 224x224 nets of the paper, and
- * nets for CIFAR-10 with batch normalisation and a single dense layer. */
+/* vgg.c - VGG (Simonyan & Zisserman 2014): nothing but 3x3 convolutions, halved by pools. The 224x224 nets of the
+ * paper, and nets for CIFAR-10 with batch normalisation and a single dense layer. */
 #include "models/models.h"
 
 /* Convolutions in each of the five blocks; their filters. */

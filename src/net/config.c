@@ -1,5 +1,5 @@
-/* config.c - a whole net as Keras's model_config: Sequential when it is a chain, else a graph of layers with inbound_nodes.
- * What Keras's form cannot say goes into a second object, the extra, which is kept beside it. */
+/* config.c - a whole net as Keras's model_config: Sequential when it is a chain, else a graph of layers with
+ * inbound_nodes. What Keras's form cannot say goes into a second object, the extra, which is kept beside it. */
 #include "net/config.h"
 #include <string.h>
 
@@ -173,7 +173,7 @@ json_t *fv_net_to_config(fv_net *net) {
 
 /* ---- The extra --------------------------------------------------------------------------------------------------- */
 
-/* What a layer that was written in parts was before: {"stream": 7, "before": "c1_pad", "padding": -2, "pad": [..], ..}. */
+/* What a layer that was written in parts was before: {"stream": 7, "before": "c1_pad", "padding": -2, "pad": [..]}. */
 static json_t *extra_of_layer(const fv_net *net, const fv_layer *layer) {
     json_t *extra = json_object();
     fv_json_put(&extra, "stream", json_integer(layer->stream));

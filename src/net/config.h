@@ -1,5 +1,5 @@
-/* config.h - what the files that speak Keras's JSON share. Keras lacks some of our options; a layer that has one becomes up to
- * three of Keras's: zeros around its input, the layer, its activation. */
+/* config.h - what the files that speak Keras's JSON share. Keras lacks some of our options; a layer that has one
+ * becomes up to three of Keras's: zeros around its input, the layer, its activation. */
 #ifndef FV_NET_CONFIG_H
 #define FV_NET_CONFIG_H
 #include "net/net.h"
@@ -25,11 +25,10 @@ typedef struct fv_keras_reader {
     const fv_shape *input;          /* of its first input, dim[0] = 0; NULL: it has none */
     int status;
 } fv_keras_reader;
-bool fv_keras_knows(const char *class_name);
 int fv_keras_read(fv_keras_reader *, fv_layer_kind *, fv_layer_options *);
 
-/* config_value.c: options as JSON, both ways. Getters leave *out alone where the option is absent or null; what is of the
- * wrong type is recorded once. Alternatives of a key, old names, are separated by '|'. */
+/* config_value.c: options as JSON, both ways. Getters leave *out alone where the option is absent or null; what is of
+ * the wrong type is recorded once. Alternatives of a key, old names, are separated by '|'. */
 json_t *fv_keras_value(const fv_keras_reader *, const char *keys);
 int fv_keras_fail(fv_keras_reader *, fv_status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void fv_keras_int(fv_keras_reader *, const char *keys, int32_t *out);

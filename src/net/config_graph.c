@@ -1,12 +1,14 @@
-/* config_graph.c - from Keras's model_config to a net: chains (Sequential) and graphs (Functional, Model) of Keras 1, 2 and 3,
- * nets within nets. What is read is foreign: sizes, names, references and depth are checked before they are used. */
+/* config_graph.c - from Keras's model_config to a net: chains (Sequential) and graphs (Functional, Model) of Keras 1, 2
+ * and 3, nets within nets. What is read is foreign: sizes, names, references and depth are checked before they are
+ * used. */
 #include "net/config.h"
 #include <stdlib.h>
 #include <string.h>
 
 enum { DEEPEST = 16, MOST_LAYERS = 20000 };
 
-/* A layer of the file. An alias is a part of another layer that was written as several: its nodes are those of its input. */
+/* A layer of the file. An alias is a part of another layer that was written as several: its nodes are those of its
+ * input. */
 typedef struct entry {
     char name[FV_KERAS_NAME];
     const char *class_name;
@@ -304,8 +306,8 @@ typedef struct unit {
 } unit;
 typedef struct edge { int32_t unit, next; } edge;
 
-/* The units in an order in which they can be applied: of those that are ready always the first of the file, so that a net
- * that was written and read again has its layers in the old order. */
+/* The units in an order in which they can be applied: of those that are ready always the first of the file, so that a
+ * net that was written and read again has its layers in the old order. */
 typedef struct schedule {
     graph *graph;
     unit *units; int32_t unit_count;
@@ -356,7 +358,8 @@ static int add_reference(graph *g, const json_t *list, unit *u) {
     return status;
 }
 
-/* Keras 3's form: {"args": [..], "kwargs": {..}} with tensors {"class_name": "__keras_tensor__", ..} in lists of any depth. */
+/* Keras 3's form: {"args": [..], "kwargs": {..}} with tensors {"class_name": "__keras_tensor__", ..} in lists of any
+ * depth. */
 static int collect_tensors(graph *g, const json_t *value, unit *u, int depth) {
     if (depth > DEEPEST) return fail(g, FV_ERROR_FORMAT, "inbound_nodes are nested too deep");
     const char *class_name = json_string_value(json_object_get(value, "class_name"));

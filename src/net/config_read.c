@@ -1,5 +1,6 @@
-/* config_read.c - one layer of a Keras file: a table of the classes that are read, with the options each of them knows. An
- * option that is not in the table and says anything at all is refused by name, because it would change what the layer does. */
+/* config_read.c - one layer of a Keras file: a table of the classes that are read, with the options each of them knows.
+ * An option that is not in the table and says anything at all is refused by name, because it would change what the
+ * layer does. */
 #include "net/config.h"
 #include <string.h>
 
@@ -280,8 +281,6 @@ static const struct keras_class *find_class(const char *name) {
         if (!strcmp(classes[i].name, name)) return &classes[i];
     return NULL;
 }
-
-bool fv_keras_knows(const char *class_name) { return find_class(class_name) != NULL; }
 
 int fv_keras_read(fv_keras_reader *r, fv_layer_kind *kind, fv_layer_options *options) {
     const struct keras_class *class = find_class(r->class_name);

@@ -1,5 +1,5 @@
-/* config_value.c - numbers, activations, initialisers and regularisers in Keras's JSON, both ways and in the spellings of
- * three generations of Keras. */
+/* config_value.c - numbers, activations, initialisers and regularisers in Keras's JSON, both ways and in the spellings
+ * of three generations of Keras. */
 #include "net/config.h"
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
-/* layers.c - the table of layer types, and those that slide no window. build checks a layer's options, puts the defaults in
- * their place and adds the weights; record appends its operations. Shapes are the business of the operations themselves. */
+/* layers.c - the table of layer types, and those that slide no window. build checks a layer's options, puts the
+ * defaults in their place and adds the weights; record appends its operations. Shapes are the business of the
+ * operations themselves. */
 #include "net/net.h"
 #include <math.h>
 #include <string.h>
@@ -180,8 +181,8 @@ static int build_batch_norm(fv_net *net, fv_layer *layer, const fv_shape *inputs
     return FV_OK;
 }
 
-/* Puts a new running statistic in its place of the store. A layer applied twice on a tape goes on from what its first use
- * left: that value becomes an ordinary one, and the last one is placed. */
+/* Puts a new running statistic in its place of the store. A layer applied twice on a tape goes on from what its first
+ * use left: that value becomes an ordinary one, and the last one is placed. */
 static fv_value running_statistic(fv_recording *r, fv_layer *layer, int32_t index) {
     fv_value stored = fv_record_weight(r, layer, index);
     for (int32_t id = r->tape->value_count - 1; !r->trial && id > 0; id--) {

@@ -1,5 +1,5 @@
-/* layers_window.c - layers that slide a window: convolution, pooling, and padding with zeros. Padding that depends on the
- * size of the input (FV_SAME) becomes pixels when the layer is recorded. */
+/* layers_window.c - layers that slide a window: convolution, pooling, and padding with zeros. Padding that depends on
+ * the size of the input (FV_SAME) becomes pixels when the layer is recorded. */
 #include "net/net.h"
 #include <string.h>
 

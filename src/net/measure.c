@@ -1,6 +1,6 @@
 /* measure.c - how large a net is: weights, multiply-adds, bytes of a step. Multiply-adds come from the operations of a
- * recorded batch of one; bytes are those of the planner for a training step (cross-entropy for rows of scores, else mean
- * squared error; SGD with momentum) and for inference. No weight is drawn and no memory on the device is taken. */
+ * recorded batch of one; bytes are those of the planner for a training step (cross-entropy for rows of scores, else
+ * mean squared error; SGD with momentum) and for inference. No weight is drawn and no memory on the device is taken. */
 #include "net/net.h"
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* net.c - building a net: nets, layers, nodes, names, outputs, nets within nets, and the questions one may ask about them.
- * A layer is added whole or not at all: whatever fails leaves the net as it was. */
+/* net.c - building a net: nets, layers, nodes, names, outputs, nets within nets, and the questions one may ask about
+ * them. A layer is added whole or not at all: whatever fails leaves the net as it was. */
 #include "net/net.h"
 #include <stdlib.h>
 #include <string.h>
@@ -375,14 +375,15 @@ fv_node fv_net_add(fv_net *net, fv_layer_kind kind, const fv_layer_options *opti
     return add_layer(net, &layer, inputs, count, name);
 }
 
-fv_node fv_net_apply(fv_net *net, int32_t layer, const fv_node *inputs, int32_t count) {
+fv_node fv_net_apply(fv_net *net, int32_t index, const fv_node *inputs, int32_t count) {
     if (!net || !fv_ok(net->object.context)) return (fv_node){0};
-    if (net->layer[layer].kind == FV_LAYER_INPUT) {
-        fv_layer_fail(net, &net->layer[layer], FV_ERROR_ARGUMENT, "an input cannot be applied to a node");
+    fv_layer layer = net->layer[index]; /* a copy: the list may move while it grows */
+    if (layer.kind == FV_LAYER_INPUT) {
+        fv_layer_fail(net, &layer, FV_ERROR_ARGUMENT, "an input cannot be applied to a node");
         return (fv_node){0};
     }
-    if (check_inputs(net, &net->layer[layer], inputs, count)) return (fv_node){0};
-    int outputs = make_nodes(net, &net->layer[layer], layer, inputs, count);
+    if (check_inputs(net, &layer, inputs, count)) return (fv_node){0};
+    int outputs = make_nodes(net, &layer, index, inputs, count);
     if (outputs < 0) return (fv_node){0};
     net->node_count += outputs;
     return (fv_node){ net->node_count - outputs + 1 };

@@ -71,7 +71,8 @@ typedef struct fv_layer {
     fv_net *inner;           /* FV_LAYER_NET */
 } fv_layer;
 
-/* Sizes that are free (an image of any height) are tried with these two: what differs between the trials is free as well. */
+/* Sizes that are free (an image of any height) are tried with these two: what differs between the trials is free as
+ * well. */
 enum { FV_TRIALS = 2 };
 
 /* A layer applied to inputs; nodes are in topological order. Node id = index + 1. */
@@ -119,14 +120,15 @@ typedef struct fv_layer_type {
     int32_t least, most;         /* inputs; most -1: any number */
     /* Checks the options, puts the defaults in, adds the weights, given the shapes of its inputs (dim[0] = 1). */
     int (*build)(fv_net *, fv_layer *, const fv_shape *inputs, int32_t count);
-    /* Appends the operations. Weights come through fv_record_weight. Shape errors come from infer, with the layer's name. */
+    /* Appends the operations. Weights come through fv_record_weight. Shape errors come from infer, with the layer's
+     * name. */
     fv_value (*record)(fv_recording *, fv_layer *, const fv_value *inputs, int32_t count);
 } fv_layer_type;
 extern const fv_layer_type fv_layer_types[FV_LAYER_KIND_COUNT];
 
 /* ---- net.c ------------------------------------------------------------------------------------------------------- */
-/* Adds a layer applied to inputs: names it, checks its options and builds weights, infers shapes by recording on a scratch
- * tape with batch 1. Every fv_*_with function and every reader of files ends here. */
+/* Adds a layer applied to inputs: names it, checks its options and builds weights, infers shapes by recording on a
+ * scratch tape with batch 1. Every fv_*_with function and every reader of files ends here. */
 fv_node fv_net_add(fv_net *, fv_layer_kind, const fv_layer_options *, const fv_node *inputs, int32_t count,
                    const char *name);
 /* Applies a layer of this net once more, to several inputs. */

@@ -1,11 +1,13 @@
-/* options.c - the public functions that add layers: each copies the options that the caller knows into a zeroed struct of
- * today's size (an older program's is smaller) and hands them to fv_net_add. */
+/* options.c - the public functions that add layers: each copies the options that the caller knows into a zeroed struct
+ * of today's size (an older program's is smaller) and hands them to fv_net_add. */
 #include "net/net.h"
 
-/* One body for all layers with one input: the types differ, the steps do not. The pointers are cleared from what is kept. */
+/* One body for all layers with one input: the types differ, the steps do not. The pointers are cleared from what is
+ * kept. */
 #define ADD_ONE(KIND, MEMBER)                                                                                          \
     fv_layer_options all = {0};                                                                                        \
-    if (!net || fv_options_read(net->object.context, __func__, &all.MEMBER, sizeof all.MEMBER, given)) return (fv_node){0}; \
+    if (!net || fv_options_read(net->object.context, __func__, &all.MEMBER, sizeof all.MEMBER, given))                 \
+        return (fv_node){0};                                                                                           \
     const fv_node input = all.MEMBER.input;                                                                            \
     const char *name = all.MEMBER.name;                                                                                \
     all.MEMBER.input = (fv_node){0};                                                                                   \
@@ -14,7 +16,8 @@
 
 #define ADD_MANY(KIND, MEMBER)                                                                                         \
     fv_layer_options all = {0};                                                                                        \
-    if (!net || fv_options_read(net->object.context, __func__, &all.MEMBER, sizeof all.MEMBER, given)) return (fv_node){0}; \
+    if (!net || fv_options_read(net->object.context, __func__, &all.MEMBER, sizeof all.MEMBER, given))                 \
+        return (fv_node){0};                                                                                           \
     const fv_nodes inputs = all.MEMBER.inputs;                                                                         \
     const char *name = all.MEMBER.name;                                                                                \
     all.MEMBER.inputs = (fv_nodes){0};                                                                                 \

@@ -1,5 +1,5 @@
-/* record.c - a net records itself on a tape: each node appends the operations of its layer. Shapes of new nodes are found
- * the same way, on a scratch tape with a batch of one, so that an operation's own check says what does not fit. */
+/* record.c - a net records itself on a tape: each node appends the operations of its layer. Shapes of new nodes are
+ * found in the same way, on a scratch tape with a batch of one: an operation itself then says what does not fit. */
 #include "net/net.h"
 #include <string.h>
 
@@ -16,7 +16,8 @@ const char *fv_net_shape_text(const fv_shape *shape, char buffer[128]) {
     return buffer;
 }
 
-/* An operation that refuses its inputs says "conv2d c3: kernel ..."; the net makes of it "lenet5: layer c3 (conv2d): kernel ...". */
+/* An operation that refuses its inputs says "conv2d c3: kernel ..."; the net makes of it "lenet5: layer c3 (conv2d):
+ * kernel ...". */
 static void name_error(fv_context *context, const fv_net *root, const char *label, const fv_layer *layer) {
     const char *space = strchr(context->error, ' ');
     size_t length = strlen(label);

@@ -1,5 +1,6 @@
-/* weights.c - where a net's weights are. Not drawn yet, in a host copy, or in the store on the device, which is the truth
- * from the moment it is filled: then the host copy is read from it whenever it is wanted. Offsets are multiples of 16. */
+/* weights.c - where a net's weights are. Not drawn yet, in a host copy, or in the store on the device, which is the
+ * truth from the moment it is filled: then the host copy is read from it whenever it is wanted. Offsets are multiples
+ * of 16. */
 #include "net/net.h"
 #include <string.h>
 
@@ -145,8 +146,8 @@ int fv_net_weight_keras_shape(const fv_weight *weight, fv_shape *out) {
     return out->rank;
 }
 
-/* All layouts move the filters from the front to the end: ours is [filters][rest], Keras's [rest][filters]. For a depthwise
- * kernel filter c * multiplier + m is Keras's [c][m], in the same order. */
+/* All layouts move the filters from the front to the end: ours is [filters][rest], Keras's [rest][filters]. For a
+ * depthwise kernel filter c * multiplier + m is Keras's [c][m], in the same order. */
 void fv_weight_permute(const fv_weight *weight, bool to_keras, const float *in, float *out) {
     int64_t elements = fv_shape_elements(&weight->shape);
     int64_t filters = weight->role == FV_WEIGHT_VECTOR ? 1 : weight->shape.dim[0],

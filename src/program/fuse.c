@@ -114,9 +114,9 @@ static bool match_masked_gradient(const fuser *f, const pattern *p, int32_t oper
     if (!fv_shape_equal(&t->value[masked].shape, &t->value[input_of(f, operation, 0)].shape)) return false;
     add_part(m, operation);
     add_part(m, norm);
-    add_input(m, input_of(f, norm, 0));
-    add_input(m, input_of(f, operation, 0));
-    for (int32_t k = 1; k < 5; k++) add_input(m, k == 1 ? input_of(f, operation, 1) : input_of(f, norm, k));
+    add_input(m, input_of(f, norm, 0)); /* x; then y and dy of the activation; then gamma, mean, 1/deviation */
+    for (int32_t k = 0; k < 2; k++) add_input(m, input_of(f, operation, k));
+    for (int32_t k = 2; k < 5; k++) add_input(m, input_of(f, norm, k));
     m->output_count = 3;
     for (int32_t k = 0; k < 3; k++) m->output[k] = t->operation[norm].output + k;
     m->attributes = t->operation[norm].attributes;

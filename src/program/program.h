@@ -5,9 +5,9 @@
  *   profile.c  print and profile    store.c  what outlives a step    cache.c  compiled programs of a store
  *
  * Memory. Temporaries and the scratch of kernels lie in the arena. A program of fv_compile has an arena of its own; cached
- * and shared programs use their store's, so what one keeps is readable until another one of that store runs. Inputs lie in a buffer
- * of the program, made at the first write or run and never reused, so an input written once serves many runs; one that is
- * bound before has no memory there. Constants lie in a third buffer, uploaded once. */
+ * and shared programs use their store's, so what one keeps is readable until another one of that store runs. Inputs lie
+ * in a buffer of the program, made at the first write or run and never reused, so an input written once serves many runs;
+ * one that is bound before has no memory there. Constants lie in a third buffer, uploaded once. */
 #ifndef FV_PROGRAM_H
 #define FV_PROGRAM_H
 #include "program/store.h"
@@ -44,15 +44,16 @@ struct fv_program {
     void *constants; size_t constant_bytes;
     uint64_t arena_seen, region_seen; /* versions at which addresses were resolved */
     bool resolved, ran;          /* ran: kept values hold something, as long as the arena does not move */
-    int64_t runs;                /* with these addresses: a device that can captures the second and replays from then on */
+    int64_t runs;                /* with these addresses: a device that can captures the second and replays it from then on */
     void *graph;
     uint64_t hash;
     int32_t nonfinite_task;      /* debug: first task whose output was not finite, or -1 */
 };
 
-fv_program *fv_program_new(fv_tape *, bool debug);   /* the caller's: what fv_compile gives; the tape may be freed afterwards */
-fv_program *fv_program_shared(fv_tape *);            /* the caller's too, but in the arena of the store, as cached ones are */
-fv_program *fv_program_cached(fv_tape *);            /* the store's: found by the tape's hash, else made; evicted when eight newer ones came */
+fv_program *fv_program_new(fv_tape *, bool debug); /* the caller's: what fv_compile gives; the tape may be freed afterwards */
+fv_program *fv_program_shared(fv_tape *);          /* the caller's too, but in the arena of the store, as cached ones are */
+/* The store's: found by the tape's hash, else made; it goes when eight others have been used since. */
+fv_program *fv_program_cached(fv_tape *);
 /* An input lies in device memory, in place of the program's own; may be called again with other memory. */
 int fv_bind(fv_program *, fv_value input, void *device_data);
 /* Bytes that a program of this tape needs for temporaries, inputs and scratch (kernels are asked), without compiling it. */
@@ -66,7 +67,7 @@ void fv_programs_of_store_free(fv_store *);          /* cached ones go, others b
 int fv_tape_remove_dead(fv_tape *);
 int fv_tape_fuse(fv_tape *, fv_context *);           /* only what the context's backend supports */
 int fv_tape_expand(fv_tape *, fv_context *);         /* fused operations that the backend lacks become what they stand for */
-int fv_tape_settle(fv_tape *);                       /* reshaped values that must lie in a store: the source lies there, or a copy is made */
+int fv_tape_settle(fv_tape *);                       /* reshaped values placed in a store: their source goes there, or a copy */
 int fv_program_plan(fv_program *);
 int fv_program_verify(const fv_program *);           /* nothing overlaps while it lives; no old version of a state is read */
 
@@ -80,7 +81,7 @@ static inline bool fv_value_in_store(const fv_tape_value *v) { return v->region 
 static inline const fv_op_desc *fv_describe(const fv_operation *o) { return fv_op_table[o->op]; }
 /* Fills shapes and types; task->input and task->output must have room. */
 void fv_task_describe(const fv_tape *, int32_t operation, fv_task *);
-int fv_task_supported(fv_context *, const fv_task *, char *why, size_t why_bytes); /* 0, or says why not; records nothing */
+int fv_task_supported(fv_context *, const fv_task *, char *why, size_t why_bytes); /* 0, or says why not; no error yet */
 const char *fv_task_name(const fv_task *, char buffer[128]); /* "conv2d c1" */
 int fv_program_make_tasks(fv_program *);             /* tasks of live operations; kernels asked and prepared */
 void fv_program_release_kernels(fv_program *);

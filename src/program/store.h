@@ -16,7 +16,7 @@ typedef struct fv_store {
     fv_segment *segment; int32_t segment_count;
     void *data[FV_REGION_COUNT];              /* device memory */
     int64_t elements[FV_REGION_COUNT];
-    void *arena; size_t arena_bytes;          /* shared by the cached programs: grows, after which they resolve their addresses again */
+    void *arena; size_t arena_bytes;          /* of the cached and shared programs; when it has grown they resolve anew */
     uint64_t arena_version, region_version;
     uint64_t version;                         /* raised by each write of parameters or statistics by the host */
     uint64_t device_version;                  /* raised by each run of a program that writes parameters or statistics */

@@ -35,8 +35,8 @@ int main(int argc, char **argv) {
         if (fflush(stdout) || ferror(stdout)) return fprintf(stderr, "%s: the output cannot be written: %s\n", name, strerror(errno)), 1;
         return status;
     }
-    fprintf(stderr, "fovea: '%s' is not a command\n", argv[1]);
-    return usage(stderr, 2);
+    fprintf(stderr, "fovea: '%s' is not a command; fovea --help lists them\n", argv[1]);
+    return 2;
 }
 
 static error_t parse(int key, char *text, struct argp_state *state) {

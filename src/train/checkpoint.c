@@ -1,5 +1,5 @@
-/* checkpoint.c - how a training stands: figures read from the device, files written from them, the best weights kept, and the
- * explanation of a step whose result was not finite. */
+/* checkpoint.c - how a training stands: figures read from the device, files written from them, the best weights kept,
+ * and the explanation of a step whose result was not finite. */
 #include "io/io.h"
 #include "train/fit.h"
 #include <math.h>
@@ -17,7 +17,8 @@ static int explain(fv_session *s, const fv_control *control) {
     fv_program *debug = fv_program_new(step->tape, true);
     int status = debug ? fv_feed_bind(debug, &step->feed) : s->context->status;
     if (!status)
-        status = fv_feed_write(debug, &step->feed, &s->staging, s->order + (int64_t)control->batch * s->o.batch_size, step->rows);
+        status = fv_feed_write(debug, &step->feed, &s->staging, s->order + (int64_t)control->batch * s->o.batch_size,
+                               step->rows);
     if (!status) found = fv_program_find_nonfinite(debug, sentence, sizeof sentence);
     if (found > 0 && debug->nonfinite_task >= 0)
         backward = debug->tape->operation[debug->task_operation[debug->nonfinite_task]].backward;
@@ -41,8 +42,8 @@ int fv_session_check(fv_session *s) {
     s->unchecked = 0;
     if (control.nonfinite) return explain(s, &control);
     if (control.step != t->step || control.batch != (uint32_t)t->batch)
-        return fv_fail(s->context, FV_ERROR_INTERNAL, "%s: the device stands at step %llu, the host at %llu", s->net->name,
-                       (unsigned long long)control.step, (unsigned long long)t->step);
+        return fv_fail(s->context, FV_ERROR_INTERNAL, "%s: the device stands at step %llu, the host at %llu",
+                       s->net->name, (unsigned long long)control.step, (unsigned long long)t->step);
     memcpy(t->metrics, metrics, 2 * FV_METRIC_EVALUATION * sizeof(float)); /* evaluation's own are none of training's */
     t->sum_loss = (double)metrics[2 * FV_METRIC_LOSS];
     t->sum_accuracy = (double)metrics[2 * FV_METRIC_CORRECT];
@@ -69,9 +70,7 @@ static int write_file(fv_session *s, const char *name, writer write) {
     return status;
 }
 
-int fv_session_save(fv_session *s) {
-    return s->o.output ? write_file(s, "last.h5", save_with_training) : FV_OK;
-}
+int fv_session_save(fv_session *s) { return s->o.output ? write_file(s, "last.h5", save_with_training) : FV_OK; }
 
 int fv_session_epoch_files(fv_session *s, bool best) {
     if (!s->o.output) return FV_OK;
@@ -92,7 +91,8 @@ static int copy_weights(fv_session *s, bool keep) {
         float *part[2] = { net->host_parameters, net->host_statistics };
         size_t count[2] = { (size_t)net->parameters, (size_t)net->statistics };
         for (int i = 0; i < 2; i++) {
-            if (count[i]) memcpy(keep ? s->best + at : part[i], keep ? part[i] : s->best + at, count[i] * sizeof(float));
+            if (count[i])
+                memcpy(keep ? s->best + at : part[i], keep ? part[i] : s->best + at, count[i] * sizeof(float));
             at += count[i];
         }
         if (!keep && fv_net_host_changed(net)) return s->context->status;
@@ -103,7 +103,8 @@ static int copy_weights(fv_session *s, bool keep) {
 int fv_session_keep_best(fv_session *s) {
     size_t count = 0;
     if (!s->o.restore_best) return FV_OK;
-    for (int32_t n = 0; n < s->family_count; n++) count += (size_t)(s->family[n]->parameters + s->family[n]->statistics);
+    for (int32_t n = 0; n < s->family_count; n++)
+        count += (size_t)(s->family[n]->parameters + s->family[n]->statistics);
     if (!s->best) s->best = fv_alloc(s->context, count, sizeof *s->best, "the best weights");
     return s->best ? copy_weights(s, true) : s->context->status;
 }

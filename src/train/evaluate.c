@@ -1,5 +1,5 @@
-/* evaluate.c - a pass over a data set without training: fv_evaluate and the validation of fv_fit. Sums are taken on the device
- * over samples, so a smaller last batch weighs what it should. */
+/* evaluate.c - a pass over a data set without training: fv_evaluate and the validation of fv_fit. Sums are taken on
+ * the device over samples, so a smaller last batch weighs what it should. */
 #include "train/train.h"
 #include "train/progress.h"
 #include <math.h>
@@ -50,12 +50,13 @@ int fv_evaluation_run(fv_evaluation *e, int (*each)(void *user, fv_step *, int64
 
 int fv_evaluation_measure(fv_evaluation *e, fv_result *result) {
     enum { FIRST = 2 * FV_METRIC_EVALUATION, COUNT = FV_METRIC_ELEMENTS - FIRST };
-    float sum[COUNT] = {0};
+    float sum[COUNT] = { 0 };
     int status = fv_store_write(e->store, FV_METRICS, FIRST, COUNT, sum);
     if (!status) status = fv_evaluation_run(e, NULL, NULL);
     if (!status) status = fv_store_read(e->store, FV_METRICS, FIRST, COUNT, sum);
     if (status) return status;
-    double correct = (double)sum[2 * FV_METRIC_CORRECT], top = (double)sum[2 * FV_METRIC_TOP_K - FIRST], count = (double)e->count;
+    double correct = (double)sum[2 * FV_METRIC_CORRECT], top = (double)sum[2 * FV_METRIC_TOP_K - FIRST],
+           count = (double)e->count;
     bool counted = e->full.accuracy;
     result->total = e->count;
     result->loss = (double)sum[2 * FV_METRIC_LOSS] / count;
@@ -74,10 +75,14 @@ int fv_evaluate_with(fv_net *net, const fv_evaluate_options *given) {
     fv_evaluate_options o;
     if (!fv_ok(context) || fv_options_read(context, "fv_evaluate", &o, sizeof o, given)) return context->status;
     if (o.batch_size < 0 || o.top_k < 0)
-        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: a batch size of %d and the first %d classes cannot be evaluated", net->name,
-                       o.batch_size, o.top_k);
+        return fv_fail(context, FV_ERROR_ARGUMENT,
+                       "%s: a batch size of %d and the first %d classes cannot be evaluated", net->name, o.batch_size,
+                       o.top_k);
     if (fv_feed_check(net, o.data, true)) return context->status;
-    fv_step_settings s = { .net = net, .data = o.data, .batch_size = o.batch_size ? o.batch_size : 256, .cached = true,
+    fv_step_settings s = { .net = net,
+                           .data = o.data,
+                           .batch_size = o.batch_size ? o.batch_size : 256,
+                           .cached = true,
                            .top_k = o.top_k ? o.top_k : 5,
                            .loss = { .loss = o.loss, .function = o.loss_function, .user = o.user } };
     fv_result result = { .struct_size = sizeof result };

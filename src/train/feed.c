@@ -1,5 +1,6 @@
-/* feed.c - from a data set to the values of a tape: whole arrays that stay on the device and are gathered there, or batches that
- * are written before each run; augmentation and normalisation follow as operations, so they run where the step runs. */
+/* feed.c - from a data set to the values of a tape: whole arrays that stay on the device and are gathered there, or
+ * batches that are written before each run; augmentation and normalisation follow as operations, so they run where the
+ * step runs. */
 #include "train/train.h"
 #include <string.h>
 
@@ -30,34 +31,38 @@ int fv_feed_check(fv_net *net, fv_dataset *data, bool targets) {
     if (data->object.context != context)
         return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the data set belongs to another context", net->name);
     fv_dataset *source = fv_dataset_source(data);
-    if (!net->output_count) return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the net has no output: call fv_output", net->name);
+    if (!net->output_count)
+        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the net has no output: call fv_output", net->name);
     if (net->output_count > FV_DATASET_ARRAYS || net->input_count > FV_DATASET_ARRAYS)
         return fv_fail(context, FV_ERROR_ARGUMENT, "%s: more than %d inputs or outputs", net->name, FV_DATASET_ARRAYS);
     if (data->count < 1) return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the data set is empty", net->name);
     if (source->input_count != net->input_count)
-        return fv_fail(context, FV_ERROR_SHAPE, "%s: the net has %d inputs, but the samples have %d", net->name, net->input_count,
-                       source->input_count);
+        return fv_fail(context, FV_ERROR_SHAPE, "%s: the net has %d inputs, but the samples have %d", net->name,
+                       net->input_count, source->input_count);
     for (int32_t i = 0; i < net->input_count; i++) {
         const fv_net_node *node = &net->node[net->input[i]];
         char text[2][96];
         if (!agree(&source->input[i].shape, &node->shape))
-            return fv_fail(context, FV_ERROR_SHAPE, "%s: input %s takes samples of %s, but those of the data set are %s", net->name,
-                           net->layer[node->layer].name, sample_text(&node->shape, text[0]), sample_text(&source->input[i].shape, text[1]));
+            return fv_fail(context, FV_ERROR_SHAPE,
+                           "%s: input %s takes samples of %s, but those of the data set are %s", net->name,
+                           net->layer[node->layer].name, sample_text(&node->shape, text[0]),
+                           sample_text(&source->input[i].shape, text[1]));
     }
     if (targets && source->target_count != net->output_count)
-        return fv_fail(context, FV_ERROR_SHAPE, "%s: the net has %d outputs, but the data set has %d targets", net->name,
-                       net->output_count, source->target_count);
+        return fv_fail(context, FV_ERROR_SHAPE, "%s: the net has %d outputs, but the data set has %d targets",
+                       net->name, net->output_count, source->target_count);
     const fv_shape *output = &net->node[net->output[0]].shape;
     int64_t classes = output->rank > 1 ? output->dim[output->rank - 1] : 0;
     if (targets && source->target[0].type == FV_I32 && classes > 1 && source->classes > classes)
-        return fv_fail(context, FV_ERROR_SHAPE, "%s: the data set has %d classes, but output %s gives %lld", net->name, source->classes,
-                       net->layer[net->node[net->output[0]].layer].name, (long long)classes);
+        return fv_fail(context, FV_ERROR_SHAPE, "%s: the data set has %d classes, but output %s gives %lld", net->name,
+                       source->classes, net->layer[net->node[net->output[0]].layer].name, (long long)classes);
     return FV_OK;
 }
 
 /* ---- Recording --------------------------------------------------------------------------------------------------- */
 
-static fv_value read_array(fv_tape *tape, const fv_dataset_array *array, bool resident, int32_t rows, fv_value samples, fv_value *input) {
+static fv_value read_array(fv_tape *tape, const fv_dataset_array *array, bool resident, int32_t rows, fv_value samples,
+                           fv_value *input) {
     int64_t dim[FV_RANK];
     memcpy(dim, array->shape.dim, sizeof dim);
     if (!resident) dim[0] = rows;
@@ -106,7 +111,8 @@ static fv_value fit_shape(fv_tape *tape, fv_value x, const fv_shape *node, int32
     return fv_shape_equal(&have, &want) ? x : fv_op_reshape(tape, x, want.dim, want.rank);
 }
 
-int fv_feed_record(fv_tape *tape, fv_net *net, fv_feed *feed, int32_t rows, fv_value samples, fv_value control, fv_value *inputs, fv_value *targets) {
+int fv_feed_record(fv_tape *tape, fv_net *net, fv_feed *feed, int32_t rows, fv_value samples, fv_value control,
+                   fv_value *inputs, fv_value *targets) {
     const fv_dataset *data = feed->data, *source = fv_dataset_source(feed->data);
     fv_context *context = tape->object.context;
     fv_tape_label(tape, "batch");
@@ -144,22 +150,27 @@ int fv_feed_write(fv_program *program, const fv_feed *feed, fv_staging *staging,
     int status = fv_dataset_fetch(source, staging->number, rows, staging->input, staging->target);
     for (int32_t i = 0; i < FV_DATASET_ARRAYS && !status; i++) {
         size_t n = (size_t)rows;
-        if (feed->input[i].id) status = fv_write(program, feed->input[i], staging->input[i], n * fv_dataset_array_bytes(&source->input[i]));
+        if (feed->input[i].id)
+            status =
+                fv_write(program, feed->input[i], staging->input[i], n * fv_dataset_array_bytes(&source->input[i]));
         if (!status && feed->target[i].id)
-            status = fv_write(program, feed->target[i], staging->target[i], n * fv_dataset_array_bytes(&source->target[i]));
+            status =
+                fv_write(program, feed->target[i], staging->target[i], n * fv_dataset_array_bytes(&source->target[i]));
     }
     return status;
 }
 
 int fv_staging_make(fv_context *context, fv_staging *staging, const fv_feed *feed, int32_t rows) {
-    *staging = (fv_staging){0};
+    *staging = (fv_staging){ 0 };
     if (feed->resident) return FV_OK;
     const fv_dataset *source = fv_dataset_source(feed->data);
     staging->number = fv_alloc(context, (size_t)rows, sizeof *staging->number, "the numbers of a batch");
     for (int32_t i = 0; i < source->input_count; i++)
-        staging->input[i] = fv_alloc(context, (size_t)rows, fv_dataset_array_bytes(&source->input[i]), "a batch of samples");
+        staging->input[i] =
+            fv_alloc(context, (size_t)rows, fv_dataset_array_bytes(&source->input[i]), "a batch of samples");
     for (int32_t i = 0; i < source->target_count; i++)
-        staging->target[i] = fv_alloc(context, (size_t)rows, fv_dataset_array_bytes(&source->target[i]), "a batch of targets");
+        staging->target[i] =
+            fv_alloc(context, (size_t)rows, fv_dataset_array_bytes(&source->target[i]), "a batch of targets");
     return context->status;
 }
 
@@ -169,5 +180,5 @@ void fv_staging_free(fv_staging *staging) {
         fv_free(staging->target[i]);
     }
     fv_free(staging->number);
-    *staging = (fv_staging){0};
+    *staging = (fv_staging){ 0 };
 }

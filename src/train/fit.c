@@ -1,21 +1,25 @@
-/* fit.c - the loop. The host fills the control block, the learning rates and the order of samples at the start of an epoch;
- * after that a step is one call of the prepared program, and the device is asked how it goes only now and then. */
+/* fit.c - the loop. The host fills the control block, the learning rates and the order of samples at the start of an
+ * epoch; after that a step is one call of the prepared program, and the device is asked how it goes only now and then. */
 #include "train/fit.h"
 #include <math.h>
 #include <string.h>
 
-enum { CHECK_STEPS = 64 };             /* look at the device after so many steps ..       */
+enum { CHECK_STEPS = 64 };                /* look at the device after so many steps ..       */
 static const double check_seconds = 0.25; /* .. or so much time, whichever comes first    */
 
 /* ---- The start of an epoch ------------------------------------------------------------------------------------------- */
 
 static int fill_device(fv_session *s) {
     fv_training *t = s->training;
-    double first = t->epoch - t->first_epoch, all = s->goal - t->first_epoch, rate = (double)t->optimizer.value[FV_RATE];
+    double first = t->epoch - t->first_epoch, all = s->goal - t->first_epoch,
+           rate = (double)t->optimizer.value[FV_RATE];
     for (int32_t b = 0; b < s->batches; b++)
-        s->rates[b] = (float)(rate * t->plateau_factor * (double)fv_schedule_factor(t->schedule, first + (double)b / s->batches, all));
-    fv_control control = { .step = t->step, .seed = { (uint32_t)t->seed, (uint32_t)(t->seed >> 32) },
-                           .batch = (uint32_t)t->batch, .epoch = (uint32_t)t->epoch };
+        s->rates[b] = (float)(rate * t->plateau_factor *
+                              (double)fv_schedule_factor(t->schedule, first + (double)b / s->batches, all));
+    fv_control control = { .step = t->step,
+                           .seed = { (uint32_t)t->seed, (uint32_t)(t->seed >> 32) },
+                           .batch = (uint32_t)t->batch,
+                           .epoch = (uint32_t)t->epoch };
     int status = fv_epoch_order(s->o.data, t->seed, t->epoch, !s->o.no_shuffle, s->order);
     if (!status) status = fv_store_write(s->store, FV_ORDER, 0, s->o.data->count, s->order);
     if (!status) status = fv_store_write(s->store, FV_RATES, 0, s->batches, s->rates);
@@ -55,7 +59,8 @@ static bool interrupted(fv_session *s) {
 static int run_batch(fv_session *s) {
     fv_training *t = s->training;
     fv_step *step = fv_session_step(s, t->batch);
-    int status = fv_feed_write(step->program, &step->feed, &s->staging, s->order + (int64_t)t->batch * s->o.batch_size, step->rows);
+    int status = fv_feed_write(step->program, &step->feed, &s->staging, s->order + (int64_t)t->batch * s->o.batch_size,
+                               step->rows);
     if (!status) status = fv_run(step->program);
     if (status) return status;
     for (int32_t n = 0; n < s->family_count; n++) fv_net_device_changed(s->family[n]);
@@ -72,7 +77,9 @@ static int after_batch(fv_session *s) {
     bool draw = fv_progress_due(&s->progress);
     s->now.batch = t->batch;
     s->now.learning_rate = (double)s->rates[t->batch - 1];
-    if (!save && !draw && !s->callbacks.batch_end && s->unchecked < CHECK_STEPS && fv_clock() - s->checked < check_seconds) return FV_OK;
+    if (!save && !draw && !s->callbacks.batch_end && s->unchecked < CHECK_STEPS &&
+        fv_clock() - s->checked < check_seconds)
+        return FV_OK;
     if (fv_session_check(s)) return s->context->status;
     if (draw) fv_progress_batch(&s->progress, &s->now);
     if (save && fv_session_save(s)) return s->context->status;
@@ -127,8 +134,15 @@ static int finish_epoch(fv_session *s, double began) {
 
 static int train_epoch(fv_session *s) {
     fv_training *t = s->training;
-    s->now = (fv_metrics){ .epoch = t->epoch + 1, .epochs = s->goal, .batch = t->batch, .batches = s->batches, .loss = NAN,
-                           .accuracy = NAN, .val_loss = NAN, .val_accuracy = NAN, .learning_rate = NAN };
+    s->now = (fv_metrics){ .epoch = t->epoch + 1,
+                           .epochs = s->goal,
+                           .batch = t->batch,
+                           .batches = s->batches,
+                           .loss = NAN,
+                           .accuracy = NAN,
+                           .val_loss = NAN,
+                           .val_accuracy = NAN,
+                           .learning_rate = NAN };
     if (fill_device(s)) return s->context->status;
     s->now.learning_rate = (double)s->rates[t->batch];
     fv_progress_epoch_begin(&s->progress, &s->now);
@@ -147,17 +161,22 @@ static int stopped(fv_session *s) {
     const fv_training *t = s->training;
     if (!(s->o.stop && *s->o.stop)) return FV_OK;
     char where[64];
-    if (t->batch) snprintf(where, sizeof where, "in epoch %d after batch %d of %d", t->epoch + 1, t->batch, s->batches);
-    else snprintf(where, sizeof where, "after epoch %d", t->epoch);
-    return fv_fail(s->context, FV_ERROR_STOPPED, "%s: stopped on request %s%s%s%s", s->net->name, where, s->o.output ? "; goes on from " : "",
-                   s->o.output ? s->o.output : "", s->o.output ? "/last.h5" : "");
+    if (t->batch)
+        snprintf(where, sizeof where, "in epoch %d after batch %d of %d", t->epoch + 1, t->batch, s->batches);
+    else
+        snprintf(where, sizeof where, "after epoch %d", t->epoch);
+    return fv_fail(s->context, FV_ERROR_STOPPED, "%s: stopped on request %s%s%s%s", s->net->name, where,
+                   s->o.output ? "; goes on from " : "", s->o.output ? s->o.output : "", s->o.output ? "/last.h5" : "");
 }
 
 static int train(fv_session *s) {
     fv_training *t = s->training;
     if (call_net(s, "train_begin", s->callbacks.train_begin)) return s->context->status;
-    while (t->epoch < s->goal && !interrupted(s))
+    while (t->epoch < s->goal && !s->ending &&
+           !s->stopping) { /* a stop that came before the first batch is saved, too */
         if (train_epoch(s)) return s->context->status;
+        interrupted(s);
+    }
     bool unfinished = s->stopping && !s->ending && t->epoch < s->goal;
     if (!unfinished) {
         t->finished = t->batch == 0;

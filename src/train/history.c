@@ -1,13 +1,16 @@
-/* history.c - history.csv with the column names and the counting of Keras's CSVLogger: epochs from 0, NA for what was not measured.
- * Nine digits give a float back exactly, so a resumed run writes the same file. */
+/* history.c - history.csv with the column names and the counting of Keras's CSVLogger: epochs from 0, NA for what was
+ * not measured. Nine digits give a float back exactly, so a resumed run writes the same file. */
 #include "io/io.h"
 #include "train/train.h"
 #include <math.h>
 #include <string.h>
 
-static const struct { const char *name; size_t offset; } columns[] = {
-    { "accuracy", offsetof(fv_metrics, accuracy) },         { "learning_rate", offsetof(fv_metrics, learning_rate) },
-    { "loss", offsetof(fv_metrics, loss) },                 { "val_accuracy", offsetof(fv_metrics, val_accuracy) },
+static const struct {
+    const char *name;
+    size_t offset;
+} columns[] = {
+    { "accuracy", offsetof(fv_metrics, accuracy) }, { "learning_rate", offsetof(fv_metrics, learning_rate) },
+    { "loss", offsetof(fv_metrics, loss) },         { "val_accuracy", offsetof(fv_metrics, val_accuracy) },
     { "val_loss", offsetof(fv_metrics, val_loss) },
 };
 enum { COLUMNS = sizeof(columns) / sizeof(*columns), LINE_BYTES = 160 }; /* six numbers of at most 16 characters */

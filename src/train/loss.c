@@ -1,11 +1,13 @@
-/* loss.c - from outputs and targets to one scalar: the loss of each output, weighted, and the penalties of the layers. Everything
- * is ordinary operations on the tape, so a loss of the user's own is no different from ours. */
+/* loss.c - from outputs and targets to one scalar: the loss of each output, weighted, and the penalties of the layers.
+ * Everything is ordinary operations on the tape, so a loss of the user's own is no different from ours. */
 #include "train/train.h"
 #include <string.h>
 
 /* ---- Shapes ------------------------------------------------------------------------------------------------------ */
 
-static int64_t elements(const fv_tape *tape, fv_value v) { return fv_shape_elements(&fv_tape_value_of(tape, v)->shape); }
+static int64_t elements(const fv_tape *tape, fv_value v) {
+    return fv_shape_elements(&fv_tape_value_of(tape, v)->shape);
+}
 
 static fv_value reshape(fv_tape *tape, fv_value v, int rank, const int64_t *dim) {
     const fv_shape *shape = &fv_tape_value_of(tape, v)->shape;
@@ -14,7 +16,10 @@ static fv_value reshape(fv_tape *tape, fv_value v, int rank, const int64_t *dim)
 }
 
 /* Rows of scores over the last axis, and as many labels or rows of probabilities: images of labels become rows too. */
-typedef struct rows { fv_value score, target; int64_t count, classes; } rows;
+typedef struct rows {
+    fv_value score, target;
+    int64_t count, classes;
+} rows;
 
 static int by_rows(fv_tape *tape, const char *name, fv_value score, fv_value target, rows *out) {
     const fv_tape_value *s = fv_tape_value_of(tape, score), *t = fv_tape_value_of(tape, target);
@@ -65,7 +70,8 @@ static fv_value squared_error(fv_tape *tape, const char *name, fv_value output, 
     const fv_tape_value *o = fv_tape_value_of(tape, output), *t = fv_tape_value_of(tape, target);
     char text[2][96];
     if (t->type != FV_F32) {
-        fv_fail(tape->object.context, FV_ERROR_ARGUMENT, "%s: a mean squared error needs f32 targets, not %s", name, fv_type_name(t->type));
+        fv_fail(tape->object.context, FV_ERROR_ARGUMENT, "%s: a mean squared error needs f32 targets, not %s", name,
+                fv_type_name(t->type));
         return (fv_value){ 0 };
     }
     if (elements(tape, output) != elements(tape, target)) {
@@ -77,7 +83,8 @@ static fv_value squared_error(fv_tape *tape, const char *name, fv_value output, 
     return fv_op_mean_squared_error(tape, output, reshape(tape, target, shape.rank, shape.dim));
 }
 
-static fv_value loss_of(fv_tape *tape, const fv_loss_settings *s, const char *name, fv_loss kind, fv_value output, fv_value target) {
+static fv_value loss_of(fv_tape *tape, const fv_loss_settings *s, const char *name, fv_loss kind, fv_value output,
+                        fv_value target) {
     fv_context *context = tape->object.context;
     if (s->function) {
         fv_value loss = s->function(tape, output, target, s->user);
@@ -112,9 +119,7 @@ fv_value fv_correct_record(fv_tape *tape, fv_value output, fv_value target, int3
 
 /* ---- Penalties --------------------------------------------------------------------------------------------------- */
 
-static fv_value add(fv_tape *tape, fv_value sum, fv_value term) {
-    return sum.id ? fv_op_add(tape, sum, term) : term;
-}
+static fv_value add(fv_tape *tape, fv_value sum, fv_value term) { return sum.id ? fv_op_add(tape, sum, term) : term; }
 
 static fv_value scaled(fv_tape *tape, fv_value v, float factor) {
     if (factor == 1) return v;
@@ -136,7 +141,8 @@ static fv_value penalties(fv_tape *tape, fv_net *net) {
     fv_net **family = fv_net_family_list(net, &count);
     bool any = false;
     for (int32_t n = 0; n < count; n++)
-        for (int32_t l = 0; l < family[n]->layer_count; l++) any |= !family[n]->layer[l].frozen && has_penalty(&family[n]->layer[l]);
+        for (int32_t l = 0; l < family[n]->layer_count; l++)
+            any |= !family[n]->layer[l].frozen && has_penalty(&family[n]->layer[l]);
     fv_free(family);
     return any ? fv_op_regularization(tape, net) : (fv_value){ 0 };
 }
@@ -148,14 +154,15 @@ static fv_value to_scalar(fv_tape *tape, fv_value v) {
     return elements(tape, v) == 1 ? reshape(tape, v, 0, NULL) : fv_op_mean(tape, v);
 }
 
-fv_value fv_loss_record(fv_tape *tape, fv_net *net, const fv_loss_settings *s, const fv_value *outputs, const fv_value *targets,
-                        int32_t count) {
+fv_value fv_loss_record(fv_tape *tape, fv_net *net, const fv_loss_settings *s, const fv_value *outputs,
+                        const fv_value *targets, int32_t count) {
     fv_context *context = tape->object.context;
     fv_value sum = { 0 };
     for (int32_t i = 0; i < count && fv_ok(context); i++) {
         char name[160];
         snprintf(name, sizeof name, "%s, output %s", net->name, net->layer[net->node[net->output[i]].layer].name);
-        fv_value loss = to_scalar(tape, loss_of(tape, s, name, s->losses ? s->losses[i] : s->loss, outputs[i], targets[i]));
+        fv_value loss =
+            to_scalar(tape, loss_of(tape, s, name, s->losses ? s->losses[i] : s->loss, outputs[i], targets[i]));
         if (loss.id) sum = add(tape, sum, scaled(tape, loss, s->weights ? s->weights[i] : 1));
     }
     fv_value extra = fv_ok(context) ? penalties(tape, net) : (fv_value){ 0 };

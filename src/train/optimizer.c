@@ -1,13 +1,11 @@
-/* optimizer.c - settings of the optimisers: fifteen floats whose meaning is in ops/ops.h. What they do is the operations
- * sgd_update and adam_update. */
+/* optimizer.c - settings of the optimisers: fifteen floats whose meaning is in ops/ops.h. What they do is the
+ * operations sgd_update and adam_update. */
 #include "train/train.h"
 #include <math.h>
 #include <string.h>
 
 /* Zero means the default; -0.0f, FV_ZERO, means zero. */
-static float or_default(float value, float preset) {
-    return value != 0 ? value : signbit(value) ? 0 : preset;
-}
+static float or_default(float value, float preset) { return value != 0 ? value : signbit(value) ? 0 : preset; }
 
 /* Settings come without a context, so options too short or missing are taken as they are and fv_fit refuses what is wrong. */
 static void read_options(void *to, size_t bytes, const void *from) {
@@ -50,10 +48,18 @@ const char *fv_optimizer_name(const fv_optimizer *o) {
 }
 
 int fv_optimizer_check(fv_context *context, const fv_optimizer *o) {
-    static const struct { int index; const char *name; double below; bool sgd, adam; } range[] = {
-        { FV_RATE, "learning_rate", INFINITY, true, true }, { FV_DECAY, "weight_decay", INFINITY, true, true },
-        { FV_MOMENTUM, "momentum", 1, true, false },        { FV_BETA1, "beta1", 1, false, true },
-        { FV_BETA2, "beta2", 1, false, true },              { FV_EPSILON, "epsilon", INFINITY, false, true },
+    static const struct {
+        int index;
+        const char *name;
+        double below;
+        bool sgd, adam;
+    } range[] = {
+        { FV_RATE, "learning_rate", INFINITY, true, true },
+        { FV_DECAY, "weight_decay", INFINITY, true, true },
+        { FV_MOMENTUM, "momentum", 1, true, false },
+        { FV_BETA1, "beta1", 1, false, true },
+        { FV_BETA2, "beta2", 1, false, true },
+        { FV_EPSILON, "epsilon", INFINITY, false, true },
     };
     if (o->kind < FV_OPTIMIZER_SGD || o->kind > FV_OPTIMIZER_ADAMW)
         return fv_fail(context, FV_ERROR_ARGUMENT, "optimizer: kind %u is not known", o->kind);

@@ -1,9 +1,12 @@
-/* predict.c - outputs of a net for samples of a data set or of the user's arrays, batch by batch, read straight into the
- * user's memory. */
+/* predict.c - outputs of a net for samples of a data set or of the user's arrays, batch by batch, read straight into
+ * the user's memory. */
 #include "train/train.h"
 #include <string.h>
 
-typedef struct target { float *const *output; int64_t elements[FV_DATASET_ARRAYS]; } target; /* elements of one sample */
+typedef struct target {
+    float *const *output;
+    int64_t elements[FV_DATASET_ARRAYS];
+} target; /* elements of one sample */
 
 static int read_outputs(void *user, fv_step *step, int64_t first, int32_t rows) {
     const target *to = user;
@@ -11,7 +14,8 @@ static int read_outputs(void *user, fv_step *step, int64_t first, int32_t rows) 
     for (int32_t i = 0; i < step->output_count && !status; i++) {
         int64_t n = to->elements[i];
         if (to->output[i])
-            status = fv_read(step->program, step->output[i], to->output[i] + first * n, (size_t)(rows * n) * sizeof(float));
+            status =
+                fv_read(step->program, step->output[i], to->output[i] + first * n, (size_t)(rows * n) * sizeof(float));
     }
     return status;
 }
@@ -24,12 +28,15 @@ static int check_outputs(fv_net *net, const fv_step *step, int64_t count, size_t
         int64_t needed;
         const char *name = net->layer[net->node[net->output[i]].layer].name;
         if (v->type != FV_F32)
-            return fv_fail(net->object.context, FV_ERROR_ARGUMENT, "%s: output %s is %s, not f32", net->name, name, fv_type_name(v->type));
+            return fv_fail(net->object.context, FV_ERROR_ARGUMENT, "%s: output %s is %s, not f32", net->name, name,
+                           fv_type_name(v->type));
         if (__builtin_mul_overflow(to->elements[i], count * (int64_t)sizeof(float), &needed))
-            return fv_fail(net->object.context, FV_ERROR_SHAPE, "%s: output %s is too large for any memory", net->name, name);
+            return fv_fail(net->object.context, FV_ERROR_SHAPE, "%s: output %s is too large for any memory", net->name,
+                           name);
         if (bytes && (uint64_t)needed > bytes)
-            return fv_fail(net->object.context, FV_ERROR_SHAPE, "%s: output %s of %lld samples needs %lld bytes, but has %zu", net->name,
-                           name, (long long)count, (long long)needed, bytes);
+            return fv_fail(net->object.context, FV_ERROR_SHAPE,
+                           "%s: output %s of %lld samples needs %lld bytes, but has %zu", net->name, name,
+                           (long long)count, (long long)needed, bytes);
     }
     return FV_OK;
 }
@@ -38,9 +45,11 @@ static int predict(fv_net *net, fv_dataset *data, const fv_predict_options *o, f
     fv_context *context = net->object.context;
     int64_t count = o->count ? o->count : data->count;
     if (count < 0 || count > data->count)
-        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: %lld samples are asked for, but there are %lld", net->name, (long long)count,
-                       (long long)data->count);
-    fv_step_settings s = { .net = net, .data = data, .batch_size = o->batch_size ? o->batch_size : 256, .predict = true, .cached = true };
+        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: %lld samples are asked for, but there are %lld", net->name,
+                       (long long)count, (long long)data->count);
+    fv_step_settings s = {
+        .net = net, .data = data, .batch_size = o->batch_size ? o->batch_size : 256, .predict = true, .cached = true
+    };
     target to = { .output = outputs };
     fv_evaluation e;
     int status = fv_evaluation_make(&e, &s, count);
@@ -59,7 +68,8 @@ int fv_predict_with(fv_net *net, const fv_predict_options *given) {
     float *const *outputs = o.outputs ? o.outputs : &o.output;
     int32_t count = o.outputs ? o.output_count : o.output != NULL;
     if (count != net->output_count)
-        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the net has %d outputs, but memory is given for %d", net->name, net->output_count, count);
+        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the net has %d outputs, but memory is given for %d", net->name,
+                       net->output_count, count);
     fv_dataset *data = o.data, *arrays = NULL;
     if (!data && o.inputs) {
         FV_OPTIONS(fv_memory_options, m);

@@ -19,9 +19,7 @@ enum { GAMMA = FIRST, STEP_EPOCHS, MILESTONES = STEP_EPOCHS, MILESTONE_COUNT = 6
 enum { PATIENCE = GAMMA + 1, MIN_DELTA, COOLDOWN };
 enum { END = FIRST, POWER, PEAK = POWER, START };
 
-static float or_default(float value, float preset) {
-    return value != 0 ? value : signbit(value) ? 0 : preset;
-}
+static float or_default(float value, float preset) { return value != 0 ? value : signbit(value) ? 0 : preset; }
 
 static fv_schedule make(const fv_schedule_options *given, uint32_t kind, fv_schedule_options *o) {
     memset(o, 0, sizeof *o);
@@ -89,13 +87,12 @@ fv_schedule fv_plateau_with(const fv_schedule_options *given) {
 }
 
 /* Half a period of the cosine, from a to b as p goes from 0 to 1. */
-static double ease(double a, double b, double p) {
-    return b + (a - b) * (1 + cos(M_PI * p)) / 2;
-}
+static double ease(double a, double b, double p) { return b + (a - b) * (1 + cos(M_PI * p)) / 2; }
 
 static double one_cycle(const float *v, double p) {
     double peak = (double)v[PEAK];
-    return p < peak ? ease((double)v[START], 1, p / peak) : ease(1, (double)v[END], peak < 1 ? (p - peak) / (1 - peak) : 0);
+    return p < peak ? ease((double)v[START], 1, p / peak)
+                    : ease(1, (double)v[END], peak < 1 ? (p - peak) / (1 - peak) : 0);
 }
 
 static double factor(const fv_schedule *schedule, double epoch, double epochs) {
@@ -123,17 +120,20 @@ float fv_schedule_factor(fv_schedule schedule, double epoch, double epochs) {
 }
 
 int fv_schedule_check(fv_context *context, const fv_schedule *schedule) {
-    static const char *const name[KINDS] = { "constant", "constant", "step", "multi-step", "exponential", "cosine", "linear",
-                                             "polynomial", "plateau", "one-cycle" };
+    static const char *const name[KINDS] = { "constant", "constant", "step",       "multi-step", "exponential",
+                                             "cosine",   "linear",   "polynomial", "plateau",    "one-cycle" };
     const float *v = schedule->value;
-    if (schedule->kind >= KINDS) return fv_fail(context, FV_ERROR_ARGUMENT, "schedule: kind %u is not known", schedule->kind);
+    if (schedule->kind >= KINDS)
+        return fv_fail(context, FV_ERROR_ARGUMENT, "schedule: kind %u is not known", schedule->kind);
     for (int i = 0; i < 15; i++)
         if (!(v[i] >= 0 && v[i] < INFINITY))
-            return fv_fail(context, FV_ERROR_ARGUMENT, "schedule %s: %g is not a number of at least 0", name[schedule->kind], (double)v[i]);
+            return fv_fail(context, FV_ERROR_ARGUMENT, "schedule %s: %g is not a number of at least 0",
+                           name[schedule->kind], (double)v[i]);
     if (schedule->kind == STEP && v[STEP_EPOCHS] == 0)
         return fv_fail(context, FV_ERROR_ARGUMENT, "schedule step: step_epochs is zero");
     if (schedule->kind == ONE_CYCLE && v[PEAK] > 1)
-        return fv_fail(context, FV_ERROR_ARGUMENT, "schedule one-cycle: peak_fraction %g is not within 0..1", (double)v[PEAK]);
+        return fv_fail(context, FV_ERROR_ARGUMENT, "schedule one-cycle: peak_fraction %g is not within 0..1",
+                       (double)v[PEAK]);
     for (int i = 1; schedule->kind == MULTI_STEP && i < MILESTONE_COUNT && v[MILESTONES + i] > 0; i++)
         if (v[MILESTONES + i] <= v[MILESTONES + i - 1])
             return fv_fail(context, FV_ERROR_ARGUMENT, "schedule multi-step: milestone %g does not come after %g",

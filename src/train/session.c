@@ -1,5 +1,5 @@
-/* session.c - what happens before the first step: options are checked, an earlier training is taken up or forgotten, everything is
- * recorded and compiled. Whatever can fail fails here, before a weight is touched. */
+/* session.c - what happens before the first step: options are checked, an earlier training is taken up or forgotten,
+ * everything is recorded and compiled. Whatever can fail fails here, before a weight is touched. */
 #include "io/io.h"
 #include "train/fit.h"
 #include <float.h>
@@ -12,18 +12,29 @@ static int read_options(fv_session *s, const fv_fit_options *given) {
     fv_context *context = s->context;
     fv_fit_options *o = &s->o;
     if (fv_options_read(context, "fv_fit", o, sizeof *o, given)) return context->status;
-    if (o->callbacks && fv_options_read(context, "fv_fit's callbacks", &s->callbacks, sizeof s->callbacks, o->callbacks)) return context->status;
+    if (o->callbacks &&
+        fv_options_read(context, "fv_fit's callbacks", &s->callbacks, sizeof s->callbacks, o->callbacks))
+        return context->status;
     if (!o->epochs) o->epochs = 1;
     if (!o->batch_size) o->batch_size = 32;
-    const struct { const char *name; double value, most; } range[] = {
-        { "epochs", o->epochs, 1e6 }, { "batch_size", o->batch_size, INT32_MAX }, { "label_smoothing", (double)o->label_smoothing, 1 },
-        { "clip_value", (double)o->clip_value, (double)FLT_MAX }, { "clip_norm", (double)o->clip_norm, (double)FLT_MAX },
-        { "patience", o->patience, INT32_MAX }, { "min_delta", (double)o->min_delta, (double)FLT_MAX },
-        { "save_steps", o->save_steps, INT32_MAX }, { "stop_after_steps", o->stop_after_steps, INT32_MAX },
+    const struct {
+        const char *name;
+        double value, most;
+    } range[] = {
+        { "epochs", o->epochs, 1e6 },
+        { "batch_size", o->batch_size, INT32_MAX },
+        { "label_smoothing", (double)o->label_smoothing, 1 },
+        { "clip_value", (double)o->clip_value, (double)FLT_MAX },
+        { "clip_norm", (double)o->clip_norm, (double)FLT_MAX },
+        { "patience", o->patience, INT32_MAX },
+        { "min_delta", (double)o->min_delta, (double)FLT_MAX },
+        { "save_steps", o->save_steps, INT32_MAX },
+        { "stop_after_steps", o->stop_after_steps, INT32_MAX },
     };
     for (size_t i = 0; i < sizeof(range) / sizeof(*range); i++)
         if (!(range[i].value >= 0 && range[i].value <= range[i].most))
-            return fv_fail(context, FV_ERROR_ARGUMENT, "%s: %s %g is out of its range", s->net->name, range[i].name, range[i].value);
+            return fv_fail(context, FV_ERROR_ARGUMENT, "%s: %s %g is out of its range", s->net->name, range[i].name,
+                           range[i].value);
     if (o->optimizer.kind && fv_optimizer_check(context, &o->optimizer)) return context->status;
     if (fv_schedule_check(context, &o->schedule)) return context->status;
     if (fv_feed_check(s->net, o->data, true)) return context->status;
@@ -46,7 +57,8 @@ static int forget_slots(fv_session *s) {
             void *data = store->data[slots[i]];
             size_t bytes = (size_t)store->elements[slots[i]] * fv_device_element(s->context, FV_F32);
             if (data && backend->fill(s->context->device, data, 0, bytes))
-                return fv_fail(s->context, FV_ERROR_DEVICE, "%s: the optimiser's state cannot be cleared", s->net->name);
+                return fv_fail(s->context, FV_ERROR_DEVICE, "%s: the optimiser's state cannot be cleared",
+                               s->net->name);
         }
     return FV_OK;
 }
@@ -55,17 +67,20 @@ static int forget_slots(fv_session *s) {
 static int check_resumed(fv_session *s, const char *path) {
     const fv_training *t = s->training;
     const fv_fit_options *o = &s->o;
-    if (!t->batch_size) return fv_fail(s->context, FV_ERROR_FORMAT, "%s holds no state of training to go on from", path);
+    if (!t->batch_size)
+        return fv_fail(s->context, FV_ERROR_FORMAT, "%s holds no state of training to go on from", path);
     if (t->batch_size != o->batch_size)
-        return fv_fail(s->context, FV_ERROR_ARGUMENT, "%s was made with a batch size of %d, not %d", path, t->batch_size, o->batch_size);
+        return fv_fail(s->context, FV_ERROR_ARGUMENT, "%s was made with a batch size of %d, not %d", path,
+                       t->batch_size, o->batch_size);
     if (t->samples != o->data->count)
-        return fv_fail(s->context, FV_ERROR_ARGUMENT, "%s was made with %lld samples, not %lld", path, (long long)t->samples,
-                       (long long)o->data->count);
+        return fv_fail(s->context, FV_ERROR_ARGUMENT, "%s was made with %lld samples, not %lld", path,
+                       (long long)t->samples, (long long)o->data->count);
     if (o->optimizer.kind && o->optimizer.kind != t->optimizer.kind)
-        return fv_fail(s->context, FV_ERROR_ARGUMENT, "%s was made with the optimiser %s, not %s", path, fv_optimizer_name(&t->optimizer),
-                       fv_optimizer_name(&o->optimizer));
+        return fv_fail(s->context, FV_ERROR_ARGUMENT, "%s was made with the optimiser %s, not %s", path,
+                       fv_optimizer_name(&t->optimizer), fv_optimizer_name(&o->optimizer));
     if (t->batch < 0 || t->batch >= s->batches || t->epoch < t->first_epoch || t->first_epoch < 0)
-        return fv_fail(s->context, FV_ERROR_FORMAT, "%s stands at epoch %d, batch %d, which does not exist", path, t->epoch, t->batch);
+        return fv_fail(s->context, FV_ERROR_FORMAT, "%s stands at epoch %d, batch %d, which does not exist", path,
+                       t->epoch, t->batch);
     return FV_OK;
 }
 
@@ -75,8 +90,10 @@ static int take_up(fv_session *s) {
     const fv_fit_options *o = &s->o;
     bool done = t->finished || (t->batch == 0 && t->epoch >= t->first_epoch + o->epochs);
     if (t->batch && (t->batch_size != o->batch_size || t->samples != o->data->count))
-        return fv_fail(s->context, FV_ERROR_ARGUMENT, "%s: the last fv_fit ended in the middle of an epoch of %lld samples in batches of %d: "
-                       "the next goes on with the same, or from the start with .restart", s->net->name, (long long)t->samples, t->batch_size);
+        return fv_fail(s->context, FV_ERROR_ARGUMENT,
+                       "%s: the last fv_fit ended in the middle of an epoch of %lld samples in batches of %d: "
+                       "the next goes on with the same, or from the start with .restart",
+                       s->net->name, (long long)t->samples, t->batch_size);
     if (done) {
         t->first_epoch = t->epoch;
         t->waited = t->plateau_waited = t->plateau_cooldown = 0;
@@ -123,14 +140,21 @@ static int make_step(fv_step *step, fv_step_settings *settings, int32_t rows) {
 static int make_programs(fv_session *s) {
     fv_fit_options *o = &s->o;
     const fv_training *t = s->training;
-    fv_step_settings settings = { .net = s->net, .data = o->data, .batch_size = o->batch_size, .batches = s->batches,
-        .loss = { o->loss, o->label_smoothing, o->losses, o->loss_weights, o->loss_function, o->user },
-        .optimizer = t->optimizer, .clip_value = o->clip_value, .clip_norm = o->clip_norm };
+    fv_step_settings settings = { .net = s->net,
+                                  .data = o->data,
+                                  .batch_size = o->batch_size,
+                                  .batches = s->batches,
+                                  .loss = { o->loss, o->label_smoothing, o->losses, o->loss_weights, o->loss_function,
+                                            o->user },
+                                  .optimizer = t->optimizer,
+                                  .clip_value = o->clip_value,
+                                  .clip_norm = o->clip_norm };
     int32_t rest = (int32_t)(o->data->count % o->batch_size);
     bool full = o->data->count >= o->batch_size;
     if (full && make_step(&s->full, &settings, o->batch_size)) return s->context->status;
     if (rest && make_step(&s->last, &settings, rest)) return s->context->status;
-    if (fv_staging_make(s->context, &s->staging, full ? &s->full.feed : &s->last.feed, full ? o->batch_size : rest)) return s->context->status;
+    if (fv_staging_make(s->context, &s->staging, full ? &s->full.feed : &s->last.feed, full ? o->batch_size : rest))
+        return s->context->status;
     settings.data = o->validation;
     return o->validation ? fv_evaluation_make(&s->validation, &settings, o->validation->count) : FV_OK;
 }

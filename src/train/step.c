@@ -1,5 +1,5 @@
-/* step.c - a batch as a tape: reading, the net, the loss, the figures; in training also gradients and the optimiser. A batch of
- * another size is another tape. */
+/* step.c - a batch as a tape: reading, the net, the loss, the figures; in training also gradients and the optimiser. A
+ * batch of another size is another tape. */
 #include "train/train.h"
 #include <string.h>
 
@@ -24,7 +24,8 @@ static void add_metrics(fv_step *step, fv_store *store, const fv_step_settings *
     fv_value correct = fv_correct_record(tape, step->output[0], target, 1);
     step->accuracy = correct.id != 0;
     add_metric(tape, store, pair + FV_METRIC_CORRECT, correct);
-    if (s->top_k > 0 && correct.id) add_metric(tape, store, FV_METRIC_TOP_K, fv_correct_record(tape, step->output[0], target, s->top_k));
+    if (s->top_k > 0 && correct.id)
+        add_metric(tape, store, FV_METRIC_TOP_K, fv_correct_record(tape, step->output[0], target, s->top_k));
     fv_tape_label(tape, NULL);
 }
 
@@ -53,22 +54,28 @@ static int record_training(fv_step *step, const fv_step_settings *s) {
     fv_context *context = net->object.context;
     fv_store *store = fv_net_store(net);
     if (!store) return context->status;
-    fv_value inputs[FV_DATASET_ARRAYS] = {{0}}, targets[FV_DATASET_ARRAYS] = {{0}};
+    fv_value inputs[FV_DATASET_ARRAYS] = { { 0 } }, targets[FV_DATASET_ARRAYS] = { { 0 } };
     fv_value control = state(tape, store, FV_CONTROL, 0, sizeof(fv_control));
     fv_attributes a;
     memset(&a, 0, sizeof a);
     a.batch = (fv_batch_attributes){ .size = s->batch_size, .rows = s->rows };
-    fv_value samples = FV_APPLY(tape, FV_OP_batch_samples, &a, state(tape, store, FV_ORDER, 0, s->data->count), control);
+    fv_value samples =
+        FV_APPLY(tape, FV_OP_batch_samples, &a, state(tape, store, FV_ORDER, 0, s->data->count), control);
     if (fv_feed_record(tape, net, &step->feed, s->rows, samples, control, inputs, targets)) return context->status;
     if (record_net(step, net, inputs, FV_MODE_TRAIN)) return context->status;
     step->loss = fv_loss_record(tape, net, &s->loss, step->output, targets, step->output_count);
     if (!fv_ok(context)) return context->status;
     add_metrics(step, store, s, FV_METRIC_TRAINING, targets[0]);
     if (!fv_tape_value_of(tape, step->loss)->needs_gradient)
-        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: nothing to train: no weight that is not frozen takes part in the loss", net->name);
+        return fv_fail(context, FV_ERROR_ARGUMENT,
+                       "%s: nothing to train: no weight that is not frozen takes part in the loss", net->name);
     if (fv_backward(tape, step->loss)) return context->status;
-    return fv_update_record(tape, net, &(fv_update_settings){ .optimizer = s->optimizer, .clip_value = s->clip_value,
-                            .clip_norm = s->clip_norm, .loss = step->loss, .rates = s->batches });
+    return fv_update_record(tape, net,
+                            &(fv_update_settings){ .optimizer = s->optimizer,
+                                                   .clip_value = s->clip_value,
+                                                   .clip_norm = s->clip_norm,
+                                                   .loss = step->loss,
+                                                   .rates = s->batches });
 }
 
 static int record_evaluation(fv_step *step, const fv_step_settings *s) {
@@ -77,10 +84,11 @@ static int record_evaluation(fv_step *step, const fv_step_settings *s) {
     fv_context *context = net->object.context;
     fv_store *store = fv_net_store(net);
     if (!store) return context->status;
-    fv_value inputs[FV_DATASET_ARRAYS] = {{0}}, targets[FV_DATASET_ARRAYS] = {{0}};
+    fv_value inputs[FV_DATASET_ARRAYS] = { { 0 } }, targets[FV_DATASET_ARRAYS] = { { 0 } };
     int64_t rows = s->rows;
     if (step->feed.resident) step->feed.samples = fv_op_input(tape, &rows, 1, FV_I32);
-    if (fv_feed_record(tape, net, &step->feed, s->rows, step->feed.samples, (fv_value){ 0 }, inputs, targets)) return context->status;
+    if (fv_feed_record(tape, net, &step->feed, s->rows, step->feed.samples, (fv_value){ 0 }, inputs, targets))
+        return context->status;
     if (record_net(step, net, inputs, FV_MODE_INFER)) return context->status;
     if (s->predict) {
         for (int32_t i = 0; i < step->output_count; i++) fv_keep(tape, step->output[i]);

@@ -1,5 +1,5 @@
-/* training.c - what training leaves with the net: history, position, best epoch; and the order in which an epoch takes the
- * samples, drawn from (seed, epoch) so that a resumed epoch needs no memory of earlier ones. */
+/* training.c - what training leaves with the net: history, position, best epoch; and the order in which an epoch takes
+ * the samples, drawn from (seed, epoch) so that a resumed epoch needs no memory of earlier ones. */
 #include "train/train.h"
 #include <math.h>
 
@@ -10,8 +10,15 @@ void fv_training_reset(fv_training *training, uint64_t seed) {
     fv_metrics *history = training->history;
     int32_t capacity = training->capacity;
     char *arguments = training->arguments;
-    *training = (fv_training){ .history = history, .capacity = capacity, .arguments = arguments, .seed = seed,
-        .best = -1, .best_value = INFINITY, .wait_best = INFINITY, .plateau_factor = 1, .plateau_best = INFINITY };
+    *training = (fv_training){ .history = history,
+                               .capacity = capacity,
+                               .arguments = arguments,
+                               .seed = seed,
+                               .best = -1,
+                               .best_value = INFINITY,
+                               .wait_best = INFINITY,
+                               .plateau_factor = 1,
+                               .plateau_best = INFINITY };
 }
 
 fv_training *fv_net_training(fv_net *net) {
@@ -35,7 +42,8 @@ void fv_training_free(fv_training *training) {
 int fv_training_add(fv_context *context, fv_training *training, const fv_metrics *metrics) {
     if (training->count == training->capacity) {
         int32_t capacity = training->capacity ? 2 * training->capacity : 16;
-        fv_metrics *grown = fv_grow(context, training->history, (size_t)training->count, (size_t)capacity, sizeof *grown, "the history");
+        fv_metrics *grown = fv_grow(context, training->history, (size_t)training->count, (size_t)capacity,
+                                    sizeof *grown, "the history");
         if (!grown) return context->status;
         training->history = grown;
         training->capacity = capacity;

@@ -1,17 +1,23 @@
-/* update.c - one step of the optimiser as operations at the end of a tape: every gradient gets its place in the store, one look
- * at all of them guards the step, one call a store updates the whole parameter region, and statistics are committed with it. */
+/* update.c - one step of the optimiser as operations at the end of a tape: every gradient gets its place in the store,
+ * one look at all of them guards the step, one call a store updates the whole parameter region, and statistics are
+ * committed with it. */
 #include "train/train.h"
 #include <string.h>
 
 enum { CONTROL_BYTES = sizeof(fv_control) };
 
-typedef struct list { fv_context *context; fv_value *value; int32_t count, capacity; } list;
+typedef struct list {
+    fv_context *context;
+    fv_value *value;
+    int32_t count, capacity;
+} list;
 
 static void list_add(list *l, fv_value v) {
     if (!fv_ok(l->context)) return;
     if (l->count == l->capacity) {
         int32_t capacity = l->capacity ? 2 * l->capacity : 64;
-        fv_value *grown = fv_grow(l->context, l->value, (size_t)l->count, (size_t)capacity, sizeof *grown, "the gradients of a step");
+        fv_value *grown =
+            fv_grow(l->context, l->value, (size_t)l->count, (size_t)capacity, sizeof *grown, "the gradients of a step");
         if (!grown) return;
         l->value = grown;
         l->capacity = capacity;
@@ -21,13 +27,12 @@ static void list_add(list *l, fv_value v) {
 
 static fv_value whole(fv_tape *tape, fv_store *store, fv_region region, int64_t elements) {
     fv_shape shape;
-    if (!elements || fv_shape_make(store->context, fv_region_name(region), 1, &elements, &shape)) return (fv_value){ 0 };
+    if (!elements || fv_shape_make(store->context, fv_region_name(region), 1, &elements, &shape))
+        return (fv_value){ 0 };
     return fv_tape_state(tape, store, region, 0, fv_region_type(region), &shape, false);
 }
 
-static fv_value control_of(fv_tape *tape, fv_store *store) {
-    return whole(tape, store, FV_CONTROL, CONTROL_BYTES);
-}
+static fv_value control_of(fv_tape *tape, fv_store *store) { return whole(tape, store, FV_CONTROL, CONTROL_BYTES); }
 
 static fv_value gradient_of(const fv_tape *tape, fv_value v) {
     return (fv_value){ v.id > 0 && v.id < tape->gradient_count ? tape->gradient[v.id] : 0 };
@@ -46,16 +51,19 @@ static void place_gradients(fv_tape *tape, fv_net *net, list *gradients) {
             if (!gradient.id) continue;
             const fv_tape_value *v = fv_tape_value_of(tape, gradient);
             bool there = v->store == store && v->region == FV_GRADIENTS && v->offset == layer->weight[w].offset;
-            list_add(gradients, there ? gradient : fv_tape_place(tape, gradient, store, FV_GRADIENTS, layer->weight[w].offset));
+            list_add(gradients,
+                     there ? gradient : fv_tape_place(tape, gradient, store, FV_GRADIENTS, layer->weight[w].offset));
         }
     }
     fv_tape_label(tape, NULL);
 }
 
 /* Kernels of the optimiser have a fixed part of inputs, then the gradients. */
-static int append(fv_tape *tape, fv_op op, const fv_attributes *a, const fv_value *fixed, int32_t fixed_count, const fv_value *rest, int32_t rest_count) {
+static int append(fv_tape *tape, fv_op op, const fv_attributes *a, const fv_value *fixed, int32_t fixed_count,
+                  const fv_value *rest, int32_t rest_count) {
     fv_context *context = tape->object.context;
-    fv_value *input = fv_alloc(context, (size_t)(fixed_count + rest_count), sizeof *input, "the inputs of an operation");
+    fv_value *input =
+        fv_alloc(context, (size_t)(fixed_count + rest_count), sizeof *input, "the inputs of an operation");
     if (!input) return context->status;
     memcpy(input, fixed, sizeof *input * (size_t)fixed_count);
     if (rest_count) memcpy(input + fixed_count, rest, sizeof *input * (size_t)rest_count);
@@ -69,7 +77,7 @@ typedef struct step {
     fv_tape *tape;
     fv_store *root;
     const fv_update_settings *settings;
-    fv_value rates, norm;      /* may be absent */
+    fv_value rates, norm; /* may be absent */
     list gradients;
 } step;
 
@@ -85,12 +93,18 @@ static int update_store(step *p, fv_store *store, int32_t first, int32_t count) 
     bool slot0 = !sgd || s->optimizer.value[FV_MOMENTUM] != 0;
     int64_t n = store->parameters, segments = (int64_t)sizeof(fv_segment) * store->segment_count;
     fv_value fixed[8] = {
-        control_of(p->tape, p->root), p->rates, whole(p->tape, store, FV_SEGMENTS, segments), p->norm,
-        whole(p->tape, store, FV_GRADIENTS, n), whole(p->tape, store, FV_PARAMETERS, n),
-        slot0 ? whole(p->tape, store, FV_SLOT0, n) : (fv_value){ 0 }, sgd ? (fv_value){ 0 } : whole(p->tape, store, FV_SLOT1, n),
+        control_of(p->tape, p->root),
+        p->rates,
+        whole(p->tape, store, FV_SEGMENTS, segments),
+        p->norm,
+        whole(p->tape, store, FV_GRADIENTS, n),
+        whole(p->tape, store, FV_PARAMETERS, n),
+        slot0 ? whole(p->tape, store, FV_SLOT0, n) : (fv_value){ 0 },
+        sgd ? (fv_value){ 0 } : whole(p->tape, store, FV_SLOT1, n),
     };
     if (!fv_ok(store->context)) return store->context->status;
-    return append(p->tape, sgd ? FV_OP_sgd_update : FV_OP_adam_update, &a, fixed, sgd ? 7 : 8, p->gradients.value + first, count);
+    return append(p->tape, sgd ? FV_OP_sgd_update : FV_OP_adam_update, &a, fixed, sgd ? 7 : 8,
+                  p->gradients.value + first, count);
 }
 
 /* New running statistics were placed by the layers; of a layer used twice the last ones count. */
@@ -98,7 +112,8 @@ static int commit_store(step *p, fv_store *store) {
     list placed = { .context = store->context };
     for (int32_t i = 1; i < p->tape->value_count; i++) {
         const fv_tape_value *v = &p->tape->value[i];
-        if (v->kind == FV_VALUE_TEMPORARY && v->region == FV_NEXT_STATISTICS && v->store == store) list_add(&placed, (fv_value){ i });
+        if (v->kind == FV_VALUE_TEMPORARY && v->region == FV_NEXT_STATISTICS && v->store == store)
+            list_add(&placed, (fv_value){ i });
     }
     int status = store->context->status;
     if (!status && placed.count) {
@@ -125,7 +140,8 @@ static int record_step(step *p, fv_net **family, int32_t count, int32_t *first) 
     }
     first[count] = p->gradients.count;
     if (fv_ok(context) && !p->gradients.count)
-        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: nothing to train: no weight that is not frozen takes part in the loss", family[0]->name);
+        return fv_fail(context, FV_ERROR_ARGUMENT,
+                       "%s: nothing to train: no weight that is not frozen takes part in the loss", family[0]->name);
     if (!fv_ok(context) || check_gradients(p) < 0) return context->status;
     p->rates = whole(p->tape, p->root, FV_RATES, p->settings->rates);
     for (int32_t n = 0; n < count && fv_ok(context); n++) {
@@ -158,6 +174,7 @@ int fv_op_update(fv_tape *tape, fv_net *net, fv_optimizer optimizer) {
         return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the tape belongs to another context", net->name);
     if (!optimizer.kind) optimizer = fv_sgd_with(NULL);
     if (fv_optimizer_check(context, &optimizer)) return context->status;
-    if (!tape->gradient_count) return fv_fail(context, FV_ERROR_ARGUMENT, "%s: fv_op_update comes after fv_backward", net->name);
+    if (!tape->gradient_count)
+        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: fv_op_update comes after fv_backward", net->name);
     return fv_update_record(tape, net, &(fv_update_settings){ .optimizer = optimizer });
 }

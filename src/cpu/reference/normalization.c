@@ -32,8 +32,8 @@ KERNEL(batch_norm_train) {
             EACH(i, rows) real(y)[i * channels + c] = (REAL)(g * (real(x)[i * channels + c] - mean) * inverse + b);
         store(&task->output[1], c, mean);
         store(&task->output[2], c, inverse);
-        store(&task->output[3], c, kept * or_default(running_mean, c, 0) + moved * mean);
-        store(&task->output[4], c, kept * or_default(running_variance, c, 1) + moved * variance);
+        store(&task->output[3], c, kept * real(running_mean)[c] + moved * mean);
+        store(&task->output[4], c, kept * real(running_variance)[c] + moved * variance);
     }
     return FV_OK;
 }
