@@ -18,13 +18,13 @@ static char folder[512];
 /* The context holds this error, said with these words; it is cleared. */
 static void assert_fails_(fv_status status, const char *words, int line) {
     if (fv_error_status(ctx) != status || !strstr(fv_error(ctx) ? fv_error(ctx) : "", words))
-        fail_msg("line %d: %s '%s', not %s '%s'", line, fv_status_name(fv_error_status(ctx)), fv_error(ctx) ? fv_error(ctx) : "",
-                 fv_status_name(status), words);
+        fail_msg("line %d: %s '%s', not %s '%s'", line, fv_status_name(fv_error_status(ctx)),
+                 fv_error(ctx) ? fv_error(ctx) : "", fv_status_name(status), words);
     assert_null(strchr(fv_error(ctx), '\n'));
     fv_clear_error(ctx);
 }
 #define assert_fails(status, words) assert_fails_(status, words, __LINE__)
-#define assert_works() assert_string_equal(fv_error(ctx) ? fv_error(ctx) : "", "")
+#define assert_works()              assert_string_equal(fv_error(ctx) ? fv_error(ctx) : "", "")
 
 static const char *path_of(const char *name) {
     static char path[4][1024];
@@ -83,8 +83,12 @@ static const fv_array label_array = { labels, FV_I32, 1, { SAMPLES } };
 static fv_dataset *small_set(bool borrow) {
     fill_arrays();
     const fv_array inputs[] = { pixel_array, row_array };
-    fv_dataset *set = fv_dataset_from_memory(ctx, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options), .inputs = inputs,
-                                                  .input_count = 2, .targets = &label_array, .target_count = 1, .borrow = borrow });
+    fv_dataset *set = fv_dataset_from_memory(ctx, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
+                                                                        .inputs = inputs,
+                                                                        .input_count = 2,
+                                                                        .targets = &label_array,
+                                                                        .target_count = 1,
+                                                                        .borrow = borrow });
     assert_works();
     assert_non_null(set);
     return set;
@@ -108,12 +112,14 @@ static void arrays_are_copied_or_borrowed(void **state) {
         unsigned char image[2][6];
         float row[2][2];
         int32_t label[2];
-        assert_int_equal(fv_dataset_fetch(set, (int64_t[]){ 3, 0 }, 2, (void *[]){ image, row }, (void *[]){ label }), 0);
+        assert_int_equal(fv_dataset_fetch(set, (int64_t[]){ 3, 0 }, 2, (void *[]){ image, row }, (void *[]){ label }),
+                         0);
         assert_int_equal(image[0][5], borrow ? 200 : 35);
         assert_int_equal(image[1][2], 2);
         assert_true(row[0][1] == -3 && row[1][1] == 0);
         assert_int_equal(label[0], 0);
-        assert_int_equal(fv_dataset_fetch(set, (int64_t[]){ SAMPLES }, 1, (void *[]){ image, row }, NULL), FV_ERROR_ARGUMENT);
+        assert_int_equal(fv_dataset_fetch(set, (int64_t[]){ SAMPLES }, 1, (void *[]){ image, row }, NULL),
+                         FV_ERROR_ARGUMENT);
         assert_fails(FV_ERROR_ARGUMENT, "no sample 10");
         assert_int_equal(fv_dataset_shape(set, 2, dims), FV_ERROR_ARGUMENT);
         assert_fails(FV_ERROR_ARGUMENT, "no input 2");
@@ -127,7 +133,12 @@ static void bad_arrays_are_refused(void **state) {
     (void)state;
     fill_arrays();
     static const int32_t negative[SAMPLES] = { 0, -1 }, large[SAMPLES] = { [9] = 7 };
-    const struct { fv_array input, target; int32_t inputs, targets, classes; fv_status status; const char *words; } bad[] = {
+    const struct {
+        fv_array input, target;
+        int32_t inputs, targets, classes;
+        fv_status status;
+        const char *words;
+    } bad[] = {
         { .inputs = 0, .status = FV_ERROR_ARGUMENT, .words = "no input" },
         { .inputs = 9, .status = FV_ERROR_ARGUMENT, .words = "9 inputs" },
         { { NULL, FV_U8, 2, { 4, 4 } }, .inputs = 1, .status = FV_ERROR_ARGUMENT, .words = "no data" },
@@ -136,18 +147,43 @@ static void bad_arrays_are_refused(void **state) {
         { { pixels, FV_U8, 7, { 0 } }, .inputs = 1, .status = FV_ERROR_SHAPE, .words = "7 axes" },
         { { pixels, FV_U8, 2, { 4, 0 } }, .inputs = 1, .status = FV_ERROR_SHAPE, .words = "axis 1 has size 0" },
         { { pixels, FV_U8, 2, { -4, 4 } }, .inputs = 1, .status = FV_ERROR_SHAPE, .words = "size -4" },
-        { { pixels, FV_F32, 3, { 1LL << 30, 1LL << 30, 1LL << 30 } }, .inputs = 1, .status = FV_ERROR_SHAPE, .words = "too large" },
+        { { pixels, FV_F32, 3, { 1LL << 30, 1LL << 30, 1LL << 30 } },
+          .inputs = 1,
+          .status = FV_ERROR_SHAPE,
+          .words = "too large" },
         { pixel_array, { pixels, FV_U8, 1, { SAMPLES } }, 1, 1, 0, FV_ERROR_ARGUMENT, "targets are i32" },
-        { pixel_array, { labels, FV_I32, 1, { SAMPLES - 1 } }, 1, 1, 0, FV_ERROR_SHAPE, "target 0 has 9 samples, but input 0 has 10" },
-        { pixel_array, { negative, FV_I32, 1, { SAMPLES } }, 1, 1, 0, FV_ERROR_ARGUMENT, "sample 1 has the negative label -1" },
-        { pixel_array, { large, FV_I32, 1, { SAMPLES } }, 1, 1, 7, FV_ERROR_ARGUMENT, "sample 9 has label 7, but there are 7 classes" },
+        { pixel_array,
+          { labels, FV_I32, 1, { SAMPLES - 1 } },
+          1,
+          1,
+          0,
+          FV_ERROR_SHAPE,
+          "target 0 has 9 samples, but input 0 has 10" },
+        { pixel_array,
+          { negative, FV_I32, 1, { SAMPLES } },
+          1,
+          1,
+          0,
+          FV_ERROR_ARGUMENT,
+          "sample 1 has the negative label -1" },
+        { pixel_array,
+          { large, FV_I32, 1, { SAMPLES } },
+          1,
+          1,
+          7,
+          FV_ERROR_ARGUMENT,
+          "sample 9 has label 7, but there are 7 classes" },
         { pixel_array, label_array, 1, 1, -1, FV_ERROR_ARGUMENT, "-1 classes" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         fv_array inputs[9];
         for (int k = 0; k < 9; k++) inputs[k] = bad[i].input;
-        assert_null(fv_dataset_from_memory(ctx, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options), .inputs = inputs,
-            .input_count = bad[i].inputs, .targets = &bad[i].target, .target_count = bad[i].targets, .classes = bad[i].classes }));
+        assert_null(fv_dataset_from_memory(ctx, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
+                                                                      .inputs = inputs,
+                                                                      .input_count = bad[i].inputs,
+                                                                      .targets = &bad[i].target,
+                                                                      .target_count = bad[i].targets,
+                                                                      .classes = bad[i].classes }));
         assert_fails(bad[i].status, bad[i].words);
     }
     assert_null(fv_dataset_from_memory(ctx, &(fv_memory_options){ .inputs = &pixel_array, .input_count = 1 }));
@@ -157,7 +193,11 @@ static void bad_arrays_are_refused(void **state) {
 
 /* ---- From a callback --------------------------------------------------------------------------------------------- */
 
-typedef struct source { int status, calls; int32_t wrong_label; bool records; } source;
+typedef struct source {
+    int status, calls;
+    int32_t wrong_label;
+    bool records;
+} source;
 
 static int fetch(void *user, const int64_t *indices, int count, void *const *inputs, void *const *targets) {
     source *s = user;
@@ -173,8 +213,15 @@ static int fetch(void *user, const int64_t *indices, int count, void *const *inp
 
 static fv_dataset *callback_set(source *s, int64_t samples) {
     const fv_array input = { .type = FV_F32, .rank = 1, .dims = { 2 } }, target = { .type = FV_I32 };
-    return fv_dataset_from_callback(ctx, &(fv_callback_options){ .struct_size = sizeof(fv_callback_options), .samples = samples,
-        .fetch = fetch, .user = s, .inputs = &input, .input_count = 1, .targets = &target, .target_count = 1, .classes = 4 });
+    return fv_dataset_from_callback(ctx, &(fv_callback_options){ .struct_size = sizeof(fv_callback_options),
+                                                                 .samples = samples,
+                                                                 .fetch = fetch,
+                                                                 .user = s,
+                                                                 .inputs = &input,
+                                                                 .input_count = 1,
+                                                                 .targets = &target,
+                                                                 .target_count = 1,
+                                                                 .classes = 4 });
 }
 
 static void a_callback_gives_samples(void **state) {
@@ -187,7 +234,8 @@ static void a_callback_gives_samples(void **state) {
     assert_true(dims[0] == 100 && dims[1] == 2);
     float input[3][2];
     int32_t label[3];
-    assert_int_equal(fv_dataset_fetch(view, (int64_t[]){ 7, 999, 500 }, 3, (void *[]){ input }, (void *[]){ label }), 0);
+    assert_int_equal(fv_dataset_fetch(view, (int64_t[]){ 7, 999, 500 }, 3, (void *[]){ input }, (void *[]){ label }),
+                     0);
     assert_true(input[1][0] == 999 && label[1] == 3 && label[2] == 0);
     assert_int_equal(fv_dataset_label(view, 3), 503 % 4);
     assert_int_equal(fv_dataset_split(set, 0.5f, true, 1, &first, &second), 0);
@@ -206,10 +254,12 @@ static void a_callback_may_fail(void **state) {
     int32_t label[1];
     fv_dataset *set = callback_set(&s, 5);
     assert_works();
-    assert_int_equal(fv_dataset_fetch(set, (int64_t[]){ 2 }, 1, (void *[]){ input }, (void *[]){ label }), FV_ERROR_FILE);
+    assert_int_equal(fv_dataset_fetch(set, (int64_t[]){ 2 }, 1, (void *[]){ input }, (void *[]){ label }),
+                     FV_ERROR_FILE);
     assert_fails(FV_ERROR_FILE, "callback failed on samples 2 to 2 with status -4");
     s = (source){ .status = 3 };
-    assert_int_equal(fv_dataset_fetch(set, (int64_t[]){ 2 }, 1, (void *[]){ input }, (void *[]){ label }), FV_ERROR_ARGUMENT);
+    assert_int_equal(fv_dataset_fetch(set, (int64_t[]){ 2 }, 1, (void *[]){ input }, (void *[]){ label }),
+                     FV_ERROR_ARGUMENT);
     assert_fails(FV_ERROR_ARGUMENT, "status 3");
     s = (source){ .wrong_label = 4 };
     assert_true(fv_dataset_fetch(set, (int64_t[]){ 2 }, 1, (void *[]){ input }, (void *[]){ label }) < 0);
@@ -219,7 +269,8 @@ static void a_callback_may_fail(void **state) {
     assert_fails(FV_ERROR_FILE, "the camera is off");
     assert_null(callback_set(&s, 0));
     assert_fails(FV_ERROR_ARGUMENT, "no samples");
-    assert_null(fv_dataset_from_callback(ctx, &(fv_callback_options){ .struct_size = sizeof(fv_callback_options), .samples = 1 }));
+    assert_null(fv_dataset_from_callback(
+        ctx, &(fv_callback_options){ .struct_size = sizeof(fv_callback_options), .samples = 1 }));
     assert_fails(FV_ERROR_ARGUMENT, "no callback");
     fv_dataset_free(set);
 }
@@ -228,7 +279,8 @@ static void a_callback_may_fail(void **state) {
 
 static void views_of_views_refer_to_the_whole(void **state) {
     (void)state;
-    fv_dataset *set = small_set(true), *view = fv_dataset_take(set, 2, 7), *inner = fv_dataset_take(view, 1, 3), *all = fv_dataset_take(set, 0, 10);
+    fv_dataset *set = small_set(true), *view = fv_dataset_take(set, 2, 7), *inner = fv_dataset_take(view, 1, 3),
+               *all = fv_dataset_take(set, 0, 10);
     assert_works();
     assert_ptr_equal(fv_dataset_source(inner), set);
     assert_int_equal(fv_dataset_count(inner), 3);
@@ -267,7 +319,8 @@ static void splits_are_partitions_and_repeat(void **state) {
     }
     fv_dataset *inner = NULL; /* a split of a part keeps to it, and either side may be left out */
     assert_int_equal(fv_dataset_split(part[0][1], 0.5f, true, 3, &inner, NULL), 0);
-    for (int i = 0; i < 200; i++) assert_non_null(bsearch(&inner->index[i], part[0][1]->index, 401, sizeof(int32_t), compare));
+    for (int i = 0; i < 200; i++)
+        assert_non_null(bsearch(&inner->index[i], part[0][1]->index, 401, sizeof(int32_t), compare));
     static const float bad[] = { 0, 1, -1, 2, 0.0001f, 0.9999f, NAN };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(fv_dataset_split(digits, bad[i], false, 7, &part[0][0], &part[0][1]), FV_ERROR_ARGUMENT);
@@ -278,18 +331,25 @@ static void splits_are_partitions_and_repeat(void **state) {
 
 static fv_dataset *set_of_labels(const int32_t *label, int64_t count) {
     const fv_array input = { label, FV_I32, 1, { count } };
-    fv_dataset *set = fv_dataset_from_memory(ctx, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options), .inputs = &input,
-                                                  .input_count = 1, .targets = &input, .target_count = 1 });
+    fv_dataset *set = fv_dataset_from_memory(ctx, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
+                                                                        .inputs = &input,
+                                                                        .input_count = 1,
+                                                                        .targets = &input,
+                                                                        .target_count = 1 });
     assert_works();
     return set;
 }
 
 static void stratified_counts_are_exact(void **state) {
     (void)state;
-    static const struct { int sizes[4]; float fraction; int expected[4]; } cases[] = {
-        { { 50, 30, 20, 0 }, 0.25f, { 13, 7, 5, 0 } },   /* remainders .5 .5 0: the earlier class wins the tie */
+    static const struct {
+        int sizes[4];
+        float fraction;
+        int expected[4];
+    } cases[] = {
+        { { 50, 30, 20, 0 }, 0.25f, { 13, 7, 5, 0 } }, /* remainders .5 .5 0: the earlier class wins the tie */
         { { 3, 3, 3, 3 }, 0.5f, { 2, 2, 1, 1 } },
-        { { 97, 1, 1, 1 }, 0.1f, { 10, 0, 0, 0 } },      /* shares 9.7 .1 .1 .1 of 10 */
+        { { 97, 1, 1, 1 }, 0.1f, { 10, 0, 0, 0 } }, /* shares 9.7 .1 .1 .1 of 10 */
         { { 10, 20, 30, 40 }, 0.9f, { 9, 18, 27, 36 } },
         { { 1, 1, 1, 1 }, 0.75f, { 1, 1, 1, 0 } },
     };
@@ -309,13 +369,18 @@ static void stratified_counts_are_exact(void **state) {
     /* Dense targets: the class is the largest entry. Without classes there is nothing to stratify by. */
     float dense[6][2] = { { 1, 0 }, { 0, 1 }, { 1, 0 }, { 0, 1 }, { 1, 0 }, { 0, 1 } };
     const fv_array input = { rows, FV_F32, 2, { 6, 2 } }, target = { dense, FV_F32, 2, { 6, 2 } };
-    fv_memory_options options = { .struct_size = sizeof options, .inputs = &input, .input_count = 1, .targets = &target,
-                                  .target_count = 1, .classes = 2 };
+    fv_memory_options options = { .struct_size = sizeof options,
+                                  .inputs = &input,
+                                  .input_count = 1,
+                                  .targets = &target,
+                                  .target_count = 1,
+                                  .classes = 2 };
     fv_dataset *set = fv_dataset_from_memory(ctx, &options), *first, *second;
     assert_int_equal(fv_dataset_split(set, 1 / 3.0f, true, 5, &first, &second), 0);
     assert_int_equal(fv_dataset_label(first, 0) + fv_dataset_label(first, 1), 1);
     options.classes = 0;
-    assert_int_equal(fv_dataset_split(fv_dataset_from_memory(ctx, &options), 0.5f, true, 5, &first, &second), FV_ERROR_ARGUMENT);
+    assert_int_equal(fv_dataset_split(fv_dataset_from_memory(ctx, &options), 0.5f, true, 5, &first, &second),
+                     FV_ERROR_ARGUMENT);
     assert_fails(FV_ERROR_ARGUMENT, "needs labels");
 }
 
@@ -326,7 +391,8 @@ static void settings_have_defaults_and_bounds(void **state) {
     fv_dataset *set = small_set(true);
     assert_true(set->normalized && set->normalize.scale == 1.0f / 255 && set->normalize.deviation[3] == 1);
     assert_int_equal(fv_normalize(set, .mean = { 0.5f }, .deviation = { 0.25f }), 0);
-    assert_true(set->normalize.scale == 1.0f / 255 && set->normalize.mean[0] == 0.5f && set->normalize.deviation[1] == 1);
+    assert_true(set->normalize.scale == 1.0f / 255 && set->normalize.mean[0] == 0.5f &&
+                set->normalize.deviation[1] == 1);
     fv_dataset *view = fv_dataset_take(set, 0, 3);
     assert_true(view->normalize.mean[0] == 0.5f);
     assert_int_equal(fv_normalize(view, .mean = { 0.1f }), 0);
@@ -345,7 +411,8 @@ static void settings_have_defaults_and_bounds(void **state) {
     assert_int_equal(fv_augment(set_of_labels(labels, 4), .flip = true), FV_ERROR_SHAPE);
     assert_fails(FV_ERROR_SHAPE, "[samples, height, width, channels]");
     const fv_array input = row_array;
-    fv_dataset *plain = fv_dataset_from_memory(ctx, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options), .inputs = &input, .input_count = 1 });
+    fv_dataset *plain = fv_dataset_from_memory(
+        ctx, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options), .inputs = &input, .input_count = 1 });
     assert_true(!plain->normalized && plain->normalize.scale == 1);
 }
 
@@ -364,7 +431,8 @@ static void copies_lie_on_the_device(void **state) {
             double value = i == 2 ? ((double *)set->input[1].device)[k] : (double)((float *)set->input[1].device)[k];
             assert_true(value == (double)rows[k / 2][k % 2]);
         }
-        if (i < 2) assert_ptr_equal(set->input[0].device, pixels); /* the host's memory is the device's: nothing is copied */
+        if (i < 2)
+            assert_ptr_equal(set->input[0].device, pixels); /* the host's memory is the device's: nothing is copied */
         fv_dataset_free(view);
         fv_dataset_free(set);
         assert_int_equal(ctx->memory_used, 0);
@@ -372,7 +440,8 @@ static void copies_lie_on_the_device(void **state) {
         ctx = own;
     }
     fv_context *own = ctx;
-    ctx = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = "reference64", .memory_limit = 64 });
+    ctx = fv_open_with(
+        &(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = "reference64", .memory_limit = 64 });
     fv_dataset *set = small_set(false);
     assert_int_equal(fv_dataset_device(set), FV_ERROR_MEMORY); /* 160 bytes as doubles: too large, but no error */
     assert_works();
@@ -382,7 +451,10 @@ static void copies_lie_on_the_device(void **state) {
 
 /* ---- IDX --------------------------------------------------------------------------------------------------------- */
 
-typedef struct idx { unsigned char bytes[512]; size_t size; } idx;
+typedef struct idx {
+    unsigned char bytes[512];
+    size_t size;
+} idx;
 
 static void add(idx *file, uint64_t value, int bytes) {
     for (int i = bytes - 1; i >= 0; i--) file->bytes[file->size++] = (unsigned char)(value >> (8 * i));
@@ -397,7 +469,9 @@ static idx idx_header(int type, int rank, const uint32_t *dims) {
 /* Two images of 2 x 3 of every type: -2, -1, 0, ... (u8: 0, 1, 2, ...). */
 static void every_type_of_idx_is_read(void **state) {
     (void)state;
-    static const struct { int type, bytes; } types[] = { { 8, 1 }, { 9, 1 }, { 11, 2 }, { 12, 4 }, { 13, 4 }, { 14, 8 } };
+    static const struct {
+        int type, bytes;
+    } types[] = { { 8, 1 }, { 9, 1 }, { 11, 2 }, { 12, 4 }, { 13, 4 }, { 14, 8 } };
     for (size_t t = 0; t < 6; t++)
         for (int packed = 0; packed < 2; packed++) {
             idx file = idx_header(types[t].type, 3, (uint32_t[]){ 2, 2, 3 });
@@ -408,7 +482,10 @@ static void every_type_of_idx_is_read(void **state) {
                 uint64_t wide = 0;
                 memcpy(&bits, &f, 4);
                 memcpy(&wide, &d, 8);
-                uint64_t value = types[t].type == 8 ? (uint64_t)i : types[t].type == 13 ? bits : types[t].type == 14 ? wide : (uint64_t)(int64_t)(i - 2);
+                uint64_t value = types[t].type == 8    ? (uint64_t)i
+                                 : types[t].type == 13 ? bits
+                                 : types[t].type == 14 ? wide
+                                                       : (uint64_t)(int64_t)(i - 2);
                 add(&file, value, types[t].bytes);
             }
             fv_dataset *set = fv_idx(ctx, (packed ? write_gzip : write_file)("images", file.bytes, file.size), NULL);
@@ -418,8 +495,11 @@ static void every_type_of_idx_is_read(void **state) {
             assert_true(dims[0] == 2 && dims[1] == 2 && dims[2] == 3 && dims[3] == 1);
             assert_int_equal(set->input[0].type, types[t].type == 8 ? FV_U8 : FV_F32);
             for (int i = 0; i < 12; i++) {
-                if (types[t].type == 8) assert_int_equal(((const unsigned char *)set->input[0].data)[i], i);
-                else assert_true(((const float *)set->input[0].data)[i] == (float)(i - 2) * (types[t].bytes == 8 || types[t].type == 13 ? 0.5f : 1));
+                if (types[t].type == 8)
+                    assert_int_equal(((const unsigned char *)set->input[0].data)[i], i);
+                else
+                    assert_true(((const float *)set->input[0].data)[i] ==
+                                (float)(i - 2) * (types[t].bytes == 8 || types[t].type == 13 ? 0.5f : 1));
             }
             assert_int_equal(set->target_count, 0);
             assert_true((set->mapped[0] != NULL) == (types[t].type == 8 && !packed));
@@ -457,7 +537,8 @@ static void labels_go_with_images(void **state) {
     for (int i = 0; i < 3; i++) add(&numbers, 0x3f800000, 4);
     set = fv_idx(ctx, path, write_file("labels", numbers.bytes, numbers.size));
     assert_works();
-    assert_true(set->target[0].type == FV_F32 && set->target[0].shape.rank == 2 && ((const float *)set->target[0].data)[2] == 1);
+    assert_true(set->target[0].type == FV_F32 && set->target[0].shape.rank == 2 &&
+                ((const float *)set->target[0].data)[2] == 1);
     assert_int_equal(fv_dataset_label(set, 0), -1);
 }
 
@@ -484,8 +565,10 @@ static void cut_files_are_refused(void **state) {
         unsigned char old = bytes[at];
         bytes[at] ^= 0x55;
         fv_dataset *set = fv_idx(ctx, write_file("changed", bytes, packed), NULL);
-        if (set) assert_memory_equal(set->input[0].data, file.bytes + 16, 12);
-        else assert_true(fv_error_status(ctx) == FV_ERROR_FORMAT || fv_error_status(ctx) == FV_ERROR_SHAPE);
+        if (set)
+            assert_memory_equal(set->input[0].data, file.bytes + 16, 12);
+        else
+            assert_true(fv_error_status(ctx) == FV_ERROR_FORMAT || fv_error_status(ctx) == FV_ERROR_SHAPE);
         fv_clear_error(ctx);
         fv_dataset_free(set);
         bytes[at] = old;
@@ -494,7 +577,11 @@ static void cut_files_are_refused(void **state) {
 
 static void foreign_files_are_refused(void **state) {
     (void)state;
-    const struct { uint32_t dims[7]; int type, rank; const char *words; } bad[] = {
+    const struct {
+        uint32_t dims[7];
+        int type, rank;
+        const char *words;
+    } bad[] = {
         { { 1, 1, 1 }, 7, 3, "is not an IDX file" },
         { { 1, 1, 1 }, 10, 3, "is not an IDX file" },
         { { 0 }, 8, 0, "has 0 axes" },
@@ -566,7 +653,8 @@ static void planes_become_channels(void **state) {
     for (int i = 0; i < 3; i++) {
         assert_int_equal(fv_dataset_label(set, i), 3 * i + 3);
         for (int p = 0; p < 1024; p++)
-            for (int c = 0; c < 3; c++) assert_int_equal(image[(i * 1024 + p) * 3 + c], file[i * RECORD + 1 + c * 1024 + p]);
+            for (int c = 0; c < 3; c++)
+                assert_int_equal(image[(i * 1024 + p) * 3 + c], file[i * RECORD + 1 + c * 1024 + p]);
     }
     fv_dataset_free(set);
     for (size_t size = 0; size < RECORD; size += size < 40 || size > RECORD - 40 ? 1 : 97) {
@@ -654,15 +742,20 @@ static void drawn_digits_depend_on_seed_and_number(void **state) {
 
 static fv_status read_everything(void) {
     idx images = images_file(6), label = labels_file(6, 8);
-    const char *one = write_gzip("images", images.bytes, images.size), *two = write_gzip("labels", label.bytes, label.size);
+    const char *one = write_gzip("images", images.bytes, images.size),
+               *two = write_gzip("labels", label.bytes, label.size);
     fv_dataset *set = fv_idx(ctx, one, two), *first, *second;
     fv_dataset_split(set, 0.5f, true, 1, &first, &second);
     fv_dataset_take(second, 1, 2);
     source s = { 0 };
     fv_dataset *called = callback_set(&s, 4);
     if (called) fv_dataset_labels(called, (int32_t[4]){ 0 });
-    fv_dataset_from_memory(ctx, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options), .inputs = &pixel_array, .input_count = 1,
-        .targets = &label_array, .target_count = 1, .class_names = (const char *[]){ "a", "b", "c" } });
+    fv_dataset_from_memory(ctx, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
+                                                      .inputs = &pixel_array,
+                                                      .input_count = 1,
+                                                      .targets = &label_array,
+                                                      .target_count = 1,
+                                                      .class_names = (const char *[]){ "a", "b", "c" } });
     char *found = fv_data_find(ctx, folder, NULL, "images");
     fv_free(found);
     fv_digits(ctx, 3, 1);
@@ -739,15 +832,24 @@ static int begin(void **state) { /* one test's failure is not the next one's */
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(arrays_are_copied_or_borrowed), TEST(bad_arrays_are_refused),
-        TEST(a_callback_gives_samples), TEST(a_callback_may_fail),
-        TEST(views_of_views_refer_to_the_whole), TEST(splits_are_partitions_and_repeat),
-        TEST(stratified_counts_are_exact), TEST(settings_have_defaults_and_bounds),
-        TEST(copies_lie_on_the_device), TEST(every_type_of_idx_is_read),
-        TEST(labels_go_with_images), TEST(cut_files_are_refused),
-        TEST(foreign_files_are_refused), TEST(packed_files_have_a_limit),
-        TEST(planes_become_channels), TEST(files_are_found_where_others_put_them),
-        TEST(drawn_digits_depend_on_seed_and_number), TEST(lack_of_memory_is_an_error),
+        TEST(arrays_are_copied_or_borrowed),
+        TEST(bad_arrays_are_refused),
+        TEST(a_callback_gives_samples),
+        TEST(a_callback_may_fail),
+        TEST(views_of_views_refer_to_the_whole),
+        TEST(splits_are_partitions_and_repeat),
+        TEST(stratified_counts_are_exact),
+        TEST(settings_have_defaults_and_bounds),
+        TEST(copies_lie_on_the_device),
+        TEST(every_type_of_idx_is_read),
+        TEST(labels_go_with_images),
+        TEST(cut_files_are_refused),
+        TEST(foreign_files_are_refused),
+        TEST(packed_files_have_a_limit),
+        TEST(planes_become_channels),
+        TEST(files_are_found_where_others_put_them),
+        TEST(drawn_digits_depend_on_seed_and_number),
+        TEST(lack_of_memory_is_an_error),
         TEST(real_data_is_read),
     };
     return cmocka_run_group_tests_name("data", tests, set_up, tear_down);

@@ -67,7 +67,7 @@ static fv_net *full_net(fv_context *c) {
     return net;
 }
 
-/* ---- Learning -------------------------------------------------------------------------------------------------------- */
+/* ---- Learning ---------------------------------------------------------------------------------------------------- */
 
 static fv_net *digits_net(fv_context *c) {
     fv_net *net = fv_net_new(c, "digits");
@@ -96,7 +96,7 @@ static void it_learns_the_digits(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
-/* ---- The same bits --------------------------------------------------------------------------------------------------- */
+/* ---- The same bits ----------------------------------------------------------------------------------------------- */
 
 typedef struct way {
     const char *device;
@@ -143,7 +143,7 @@ static void threads_and_streams_change_no_bit(void **state) {
     same_files(path_of("one", "last.h5"), path_of("streamed", "last.h5"));
 }
 
-/* ---- Stopping and going on --------------------------------------------------------------------------------------------- */
+/* ---- Stopping and going on --------------------------------------------------------------------------------------- */
 
 typedef struct plan {
     fv_optimizer optimizer;
@@ -286,7 +286,7 @@ static void a_stop_saves_and_says_where(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
-/* ---- A step that is not finite ------------------------------------------------------------------------------------------- */
+/* ---- A step that is not finite ----------------------------------------------------------------------------------- */
 
 static void a_step_that_is_not_finite_is_named(void **state) {
     enum { N = 40 };
@@ -345,7 +345,7 @@ static void a_rate_too_high_names_a_layer(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
-/* ---- Callbacks, early stopping, the best weights ---------------------------------------------------------------------------- */
+/* ---- Callbacks, early stopping, the best weights ----------------------------------------------------------------- */
 
 typedef struct count {
     int train_begin, train_end, epoch_begin, epoch_end, batch_end, answer_at, answer;
@@ -434,7 +434,7 @@ static void early_stopping_keeps_the_best(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
-/* ---- Files and words ------------------------------------------------------------------------------------------------------ */
+/* ---- Files and words --------------------------------------------------------------------------------------------- */
 
 static void the_history_is_keras_csv(void **state) {
     fv_context *c = open_on("cpu", 1);

@@ -25,13 +25,13 @@ static char folder[512];
 
 static void assert_fails_(fv_status status, const char *words, int line) {
     if (fv_error_status(ctx) != status || !strstr(fv_error(ctx) ? fv_error(ctx) : "", words))
-        fail_msg("line %d: %s '%s', not %s '%s'", line, fv_status_name(fv_error_status(ctx)), fv_error(ctx) ? fv_error(ctx) : "",
-                 fv_status_name(status), words);
+        fail_msg("line %d: %s '%s', not %s '%s'", line, fv_status_name(fv_error_status(ctx)),
+                 fv_error(ctx) ? fv_error(ctx) : "", fv_status_name(status), words);
     assert_null(strchr(fv_error(ctx), '\n'));
     fv_clear_error(ctx);
 }
 #define assert_fails(status, words) assert_fails_(status, words, __LINE__)
-#define assert_works() assert_string_equal(fv_error(ctx) ? fv_error(ctx) : "", "")
+#define assert_works()              assert_string_equal(fv_error(ctx) ? fv_error(ctx) : "", "")
 
 static const char *path_of(const char *name) {
     static char path[8][1024];
@@ -74,7 +74,8 @@ static int files_in(const char *path) {
     int count = 0;
     DIR *entries = opendir(path);
     assert_non_null(entries);
-    for (struct dirent *entry; (entry = readdir(entries));) count += strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..");
+    for (struct dirent *entry; (entry = readdir(entries));)
+        count += strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..");
     closedir(entries);
     return count;
 }
@@ -215,7 +216,8 @@ static void fill_weights(fv_net *net, float first) {
         for (int32_t l = 0; l < family[n]->layer_count; l++)
             for (int32_t w = 0; w < family[n]->layer[l].weight_count; w++) {
                 const fv_weight *weight = &family[n]->layer[l].weight[w];
-                float *values = (weight->statistic ? family[n]->host_statistics : family[n]->host_parameters) + weight->offset;
+                float *values =
+                    (weight->statistic ? family[n]->host_statistics : family[n]->host_parameters) + weight->offset;
                 for (int64_t i = 0; i < fv_shape_elements(&weight->shape); i++) values[i] = first += 0.25f;
             }
         fv_net_host_changed(family[n]);
@@ -229,7 +231,8 @@ static bool weights_equal(fv_net *a, fv_net *b) {
     bool equal = count[0] == count[1];
     for (int32_t n = 0; n < count[0] && equal; n++) {
         fv_net *x = family[0][n], *y = family[1][n];
-        equal = !fv_net_to_host(x) && !fv_net_to_host(y) && x->parameters == y->parameters && x->statistics == y->statistics &&
+        equal = !fv_net_to_host(x) && !fv_net_to_host(y) && x->parameters == y->parameters &&
+                x->statistics == y->statistics &&
                 !memcmp(x->host_parameters, y->host_parameters, (size_t)x->parameters * sizeof(float)) &&
                 !memcmp(x->host_statistics, y->host_statistics, (size_t)x->statistics * sizeof(float));
     }
@@ -259,7 +262,8 @@ static void nets_come_back_from_files(void **state) {
         assert_string_equal(fv_net_name(loaded), "model");
         assert_true(weights_equal(net, loaded));
         assert_int_equal(fv_save(loaded, path_of("two.h5")), 0);
-        assert_equal_files(path_of("one.h5"), path_of("two.h5")); /* nothing is lost, and nothing tells of time or place */
+        assert_equal_files(path_of("one.h5"),
+                           path_of("two.h5")); /* nothing is lost, and nothing tells of time or place */
         assert_false(weights_equal(net, fresh));
         assert_int_equal(fv_load_weights(fresh, path_of("one.h5")), 0);
         assert_true(weights_equal(net, fresh));
@@ -274,8 +278,10 @@ static void open_image(fv_h5 *h, const char *path, void **image) {
 
 static void layers_are_in_the_order_of_keras(void **state) {
     (void)state;
-    static const char *const expected[] = { "input", "deep1_pad", "deep1", "deep2", "near", "depthwise", "sum", "cat", "shared", "gap", "top" };
-    static const char *const inner[] = { "bn/gamma", "bn/beta", "last/kernel", "last/bias", "conv/kernel", "conv/bias", "bn/moving_mean", "bn/moving_variance" };
+    static const char *const expected[] = { "input", "deep1_pad", "deep1",  "deep2", "near", "depthwise",
+                                            "sum",   "cat",       "shared", "gap",   "top" };
+    static const char *const inner[] = { "bn/gamma",    "bn/beta",   "last/kernel",    "last/bias",
+                                         "conv/kernel", "conv/bias", "bn/moving_mean", "bn/moving_variance" };
     fv_h5 h;
     void *image;
     fv_h5_texts names;
@@ -337,7 +343,8 @@ static void weights_that_do_not_fit_are_refused_whole(void **state) {
     fv_net *saved = chain("saved"), *net = fv_net_new(ctx, "other"), *before = fv_net_new(ctx, "other");
     for (int i = 0; i < 2; i++) {
         fv_net *n = i ? before : net;
-        fv_node x = fv_conv2d(n, fv_input(n, 8, 8, 2), .filters = 3, .kernel = 3, .padding = 1, .stride = 2, .name = "c1");
+        fv_node x =
+            fv_conv2d(n, fv_input(n, 8, 8, 2), .filters = 3, .kernel = 3, .padding = 1, .stride = 2, .name = "c1");
         x = fv_batch_norm(n, x, .name = "bn");
         fv_output(n, fv_dense(n, fv_flatten(n, x), .units = 5, .name = "out"));
         fill_weights(n, 100);
@@ -351,7 +358,8 @@ static void weights_that_do_not_fit_are_refused_whole(void **state) {
     fv_load_weights(shorter, path_of("saved.h5"));
     assert_fails(FV_ERROR_FORMAT, "holds weights of 3 layers, but the net shorter has 1 layers with weights");
     fv_net *bare = fv_net_new(ctx, "bare");
-    fv_node x = fv_conv2d(bare, fv_input(bare, 8, 8, 2), .filters = 3, .kernel = 3, .padding = 1, .stride = 2, .no_bias = true, .name = "c1");
+    fv_node x = fv_conv2d(bare, fv_input(bare, 8, 8, 2), .filters = 3, .kernel = 3, .padding = 1, .stride = 2,
+                          .no_bias = true, .name = "c1");
     fv_output(bare, fv_dense(bare, fv_flatten(bare, fv_batch_norm(bare, x, .name = "bn")), .units = 4, .name = "out"));
     fv_load_weights(bare, path_of("saved.h5"));
     assert_fails(FV_ERROR_FORMAT, "layer c1: the file has 2 weights for it (as c1), but the net bare has 1");
@@ -388,8 +396,10 @@ static void foreign_files_are_refused(void **state) {
     assert_fails(FV_ERROR_FILE, "is a folder");
     assert_null(fv_load(ctx, NULL));
     assert_fails(FV_ERROR_ARGUMENT, "no path");
-    static const char *const contents[] = { "", "epoch,loss\n", "\x89PNG\r\n\x1a\n0000", "\x89HDF\r\n\x1a\n", "PK\3\4 and so on" };
-    static const char *const words[] = { "neither an HDF5 file", "neither an HDF5 file", "neither an HDF5 file", "damaged or incomplete HDF5", "damaged zip" };
+    static const char *const contents[] = { "", "epoch,loss\n", "\x89PNG\r\n\x1a\n0000", "\x89HDF\r\n\x1a\n",
+                                            "PK\3\4 and so on" };
+    static const char *const words[] = { "neither an HDF5 file", "neither an HDF5 file", "neither an HDF5 file",
+                                         "damaged or incomplete HDF5", "damaged zip" };
     for (int i = 0; i < 5; i++) {
         assert_null(fv_load(ctx, write_file("foreign", contents[i], strlen(contents[i]))));
         assert_fails(FV_ERROR_FORMAT, words[i]);
@@ -428,7 +438,8 @@ static void put_ramp(hid_t group, const char *path, hid_t type, int rank, const 
 
 static fv_net *two_dense(void) {
     fv_net *net = fv_net_new(ctx, "two");
-    fv_output(net, fv_dense(net, fv_dense(net, fv_input(net, 2), .units = 3, .name = "first"), .units = 1, .name = "second"));
+    fv_output(
+        net, fv_dense(net, fv_dense(net, fv_input(net, 2), .units = 3, .name = "first"), .units = 1, .name = "second"));
     assert_works();
     return net;
 }
@@ -451,7 +462,8 @@ static const hsize_t k1[] = { 2, 3 }, b1[] = { 3 }, k2[] = { 3, 1 }, b2[] = { 1 
 static void weights_alone_are_read(void **state) {
     (void)state;
     for (int parts = 0; parts < 2; parts++) {
-        hid_t type = parts ? H5T_IEEE_F64LE : H5T_IEEE_F32LE, file = H5Fcreate(path_of("alone.h5"), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+        hid_t type = parts ? H5T_IEEE_F64LE : H5T_IEEE_F32LE,
+              file = H5Fcreate(path_of("alone.h5"), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
         if (parts) {
             put_fixed(file, "layer_names0", (const char *[]){ "dense_7", "dropout" }, 2);
             put_fixed(file, "layer_names1", (const char *[]){ "dense_8" }, 1);
@@ -509,11 +521,14 @@ static void make_archive(const char *path, const char *config, const char *weigh
     assert_int_equal(zip_close(archive), 0);
 }
 
-static const char two_dense_config[] =
-    "{\"module\":\"keras\",\"class_name\":\"Sequential\",\"registered_name\":null,\"config\":{\"name\":\"two\",\"layers\":["
-    "{\"module\":\"keras.layers\",\"class_name\":\"InputLayer\",\"config\":{\"batch_shape\":[null,2],\"dtype\":\"float32\",\"name\":\"in\"}},"
-    "{\"module\":\"keras.layers\",\"class_name\":\"Dense\",\"config\":{\"name\":\"first\",\"units\":3,\"activation\":\"linear\"}},"
-    "{\"module\":\"keras.layers\",\"class_name\":\"Dense\",\"config\":{\"name\":\"second\",\"units\":1,\"activation\":\"linear\"}}]}}";
+static const char two_dense_config[] = "{\"module\":\"keras\",\"class_name\":\"Sequential\",\"registered_name\":null,"
+                                       "\"config\":{\"name\":\"two\",\"layers\":["
+                                       "{\"module\":\"keras.layers\",\"class_name\":\"InputLayer\",\"config\":{\"batch_"
+                                       "shape\":[null,2],\"dtype\":\"float32\",\"name\":\"in\"}},"
+                                       "{\"module\":\"keras.layers\",\"class_name\":\"Dense\",\"config\":{\"name\":"
+                                       "\"first\",\"units\":3,\"activation\":\"linear\"}},"
+                                       "{\"module\":\"keras.layers\",\"class_name\":\"Dense\",\"config\":{\"name\":"
+                                       "\"second\",\"units\":1,\"activation\":\"linear\"}}]}}";
 
 static void the_third_layout_is_read(void **state) {
     (void)state;
@@ -529,7 +544,8 @@ static void the_third_layout_is_read(void **state) {
             assert_two_dense(net);
         }
         fv_net *wide = fv_net_new(ctx, "wide");
-        fv_output(wide, fv_dense(wide, fv_dense(wide, fv_input(wide, 2), .units = 4, .name = "first"), .units = 1, .name = "second"));
+        fv_output(wide, fv_dense(wide, fv_dense(wide, fv_input(wide, 2), .units = 4, .name = "first"), .units = 1,
+                                 .name = "second"));
         fv_load_weights(wide, path_of("v3.keras"));
         assert_fails(FV_ERROR_FORMAT, "layer first: its kernel is [2, 3] in the file, but [2, 4] in the net wide");
     }
@@ -540,7 +556,9 @@ static void the_third_layout_is_read(void **state) {
     make_archive(path_of("bad.keras"), "{\"class_name\": [", path_of("v3.weights.h5"), false);
     assert_null(fv_load(ctx, path_of("bad.keras")));
     assert_fails(FV_ERROR_FORMAT, "bad.keras: its description of the net is no JSON");
-    make_archive(path_of("bad.keras"), "{\"class_name\": \"Sequential\", \"config\": {\"layers\": [{\"class_name\": \"LSTM\", \"config\": {\"name\": \"l\", \"batch_input_shape\": [null, 2]}}]}}",
+    make_archive(path_of("bad.keras"),
+                 "{\"class_name\": \"Sequential\", \"config\": {\"layers\": [{\"class_name\": \"LSTM\", \"config\": "
+                 "{\"name\": \"l\", \"batch_input_shape\": [null, 2]}}]}}",
                  path_of("v3.weights.h5"), false);
     assert_null(fv_load(ctx, path_of("bad.keras")));
     assert_true(strstr(fv_error(ctx), "bad.keras: ") && strstr(fv_error(ctx), "LSTM"));
@@ -598,7 +616,8 @@ static void suspicious_content_is_refused(void **state) {
     H5Pset_shuffle(creation);
     H5Pset_deflate(creation, 6);
     H5Pset_fletcher32(creation);
-    hid_t space = H5Screate_simple(1, four, NULL), packed = H5Dcreate2(file, "packed", H5T_IEEE_F32BE, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+    hid_t space = H5Screate_simple(1, four, NULL),
+          packed = H5Dcreate2(file, "packed", H5T_IEEE_F32BE, space, H5P_DEFAULT, creation, H5P_DEFAULT);
     H5Dwrite(packed, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, (float[]){ 1, 2, 3, 4 });
     H5Dclose(packed);
     H5Sclose(space);
@@ -609,13 +628,27 @@ static void suspicious_content_is_refused(void **state) {
     H5Tclose(list);
     H5Fclose(file);
 
-    static const struct { const char *name, *words; } cases[] = {
-        { "soft", "no such data set" },     { "external", "no such data set" },   { "external/x", "no such data set" },
-        { "outside", "in other files" },    { "virtual", "virtual data set" },    { "bomb", "declares more data than the file stores" },
-        { "huge", "too large" },            { "seven", "more than 6 axes" },      { "text", "no plain numbers" },
-        { "compound", "no plain numbers" }, { "lists", "no plain numbers" },      { "references", "no plain numbers" },
-        { "scaled", "a filter other than" }, { "absent", "no such data set" },    { "good/x", "no such data set" },
-        { "/good", "no such data set" },    { "", "no such data set" },           { "../good", "no such data set" },
+    static const struct {
+        const char *name, *words;
+    } cases[] = {
+        { "soft", "no such data set" },
+        { "external", "no such data set" },
+        { "external/x", "no such data set" },
+        { "outside", "in other files" },
+        { "virtual", "virtual data set" },
+        { "bomb", "declares more data than the file stores" },
+        { "huge", "too large" },
+        { "seven", "more than 6 axes" },
+        { "text", "no plain numbers" },
+        { "compound", "no plain numbers" },
+        { "lists", "no plain numbers" },
+        { "references", "no plain numbers" },
+        { "scaled", "a filter other than" },
+        { "absent", "no such data set" },
+        { "good/x", "no such data set" },
+        { "/good", "no such data set" },
+        { "", "no such data set" },
+        { "../good", "no such data set" },
     };
     fv_h5 h;
     void *image;
@@ -682,8 +715,11 @@ static void refuse_every_cut(const char *path, fv_net *original, size_t step) {
     unsigned char *bytes = read_file(path, &size);
     for (size_t cut = 0; cut < size; cut += cut + 200 < size && cut > 200 ? step : 1) {
         fv_net *net = fv_load(ctx, write_file("cut", bytes, cut));
-        if (net) assert_true(weights_equal(net, original));
-        else assert_true(fv_error_status(ctx) == FV_ERROR_FORMAT && strstr(fv_error(ctx), "/cut: ") && !strchr(fv_error(ctx), '\n'));
+        if (net)
+            assert_true(weights_equal(net, original));
+        else
+            assert_true(fv_error_status(ctx) == FV_ERROR_FORMAT && strstr(fv_error(ctx), "/cut: ") &&
+                        !strchr(fv_error(ctx), '\n'));
         fv_clear_error(ctx);
         fv_net_free(net);
     }
@@ -711,9 +747,11 @@ static void changed_numbers_are_noticed(void **state) {
     assert_int_equal(fv_save(net, path_of("sum.h5")), 0);
     size_t size;
     unsigned char *bytes = read_file(path_of("sum.h5"), &size);
-    static const char *const names[] = { "first/first/kernel", "first/first/bias", "second/second/kernel", "second/second/bias" };
+    static const char *const names[] = { "first/first/kernel", "first/first/bias", "second/second/kernel",
+                                         "second/second/bias" };
     for (int i = 0; i < 4; i++) {
-        hid_t file = H5Fopen(path_of("sum.h5"), H5F_ACC_RDONLY, H5P_DEFAULT), group = H5Gopen2(file, "model_weights", H5P_DEFAULT);
+        hid_t file = H5Fopen(path_of("sum.h5"), H5F_ACC_RDONLY, H5P_DEFAULT),
+              group = H5Gopen2(file, "model_weights", H5P_DEFAULT);
         hid_t dataset = H5Dopen2(group, names[i], H5P_DEFAULT);
         haddr_t at = H5Dget_offset(dataset);
         hsize_t stored = H5Dget_storage_size(dataset);
@@ -740,7 +778,8 @@ static void changed_numbers_are_noticed(void **state) {
 static void begin_training(fv_net *net, fv_training *expected) {
     fv_training *t = fv_net_training(net);
     assert_non_null(t);
-    static const fv_metrics epochs[2] = { { 1, 5, 10, 10, 0.5, 0.25, NAN, NAN, 0.01, 3.5 }, { 2, 5, 10, 10, 0.1 + 0.2, 0.75, 1e-300, 1, 0.005, 2 } };
+    static const fv_metrics epochs[2] = { { 1, 5, 10, 10, 0.5, 0.25, NAN, NAN, 0.01, 3.5 },
+                                          { 2, 5, 10, 10, 0.1 + 0.2, 0.75, 1e-300, 1, 0.005, 2 } };
     t->history = fv_alloc(ctx, 4, sizeof *t->history, "history");
     memcpy(t->history, epochs, sizeof epochs);
     t->count = 2;
@@ -796,11 +835,14 @@ static void a_training_goes_on(void **state) {
     for (int i = 0; i < 2; i++) {
         const fv_metrics *a = &t->history[i], *b = &expected.history[i];
         assert_true(a->epoch == b->epoch && a->epochs == b->epochs && a->batch == b->batch && a->batches == b->batches);
-        assert_true(same_double(a->loss, b->loss) && same_double(a->accuracy, b->accuracy) && same_double(a->val_loss, b->val_loss) &&
-                    same_double(a->val_accuracy, b->val_accuracy) && same_double(a->learning_rate, b->learning_rate) && isnan(a->seconds));
+        assert_true(same_double(a->loss, b->loss) && same_double(a->accuracy, b->accuracy) &&
+                    same_double(a->val_loss, b->val_loss) && same_double(a->val_accuracy, b->val_accuracy) &&
+                    same_double(a->learning_rate, b->learning_rate) && isnan(a->seconds));
     }
-    assert_true(t->best == 1 && same_double(t->best_value, expected.best_value) && t->waited == 3 && isinf(t->wait_best));
-    assert_true(same_double(t->plateau_factor, 0.1) && isnan(t->plateau_best) && t->plateau_waited == 2 && t->plateau_cooldown == 1);
+    assert_true(t->best == 1 && same_double(t->best_value, expected.best_value) && t->waited == 3 &&
+                isinf(t->wait_best));
+    assert_true(same_double(t->plateau_factor, 0.1) && isnan(t->plateau_best) && t->plateau_waited == 2 &&
+                t->plateau_cooldown == 1);
     assert_true(t->step == expected.step && t->epoch == 2 && t->batch == 7 && t->first_epoch == 1);
     assert_true(t->sum_loss == 1e-17 && t->sum_accuracy == 12345.678 && t->sum_count == expected.sum_count);
     assert_memory_equal(t->metrics, expected.metrics, sizeof t->metrics);
@@ -811,7 +853,9 @@ static void a_training_goes_on(void **state) {
     float slot[2][4096];
     for (int s = 0; s < 2; s++) {
         for (int n = 0; n < 2; n++)
-            assert_int_equal(fv_store_read((n ? other : net)->store, s ? FV_SLOT1 : FV_SLOT0, 0, net->store->parameters, slot[n]), 0);
+            assert_int_equal(
+                fv_store_read((n ? other : net)->store, s ? FV_SLOT1 : FV_SLOT0, 0, net->store->parameters, slot[n]),
+                0);
         assert_memory_equal(slot[0], slot[1], (size_t)net->store->parameters * sizeof(float));
     }
     assert_int_equal(fv_save(other, path_of("again.h5")), 0);
@@ -831,7 +875,8 @@ static void only_its_own_training_goes_on(void **state) {
     assert_fails(FV_ERROR_FORMAT, "holds no state of a training");
     fv_net *loaded = fv_load(ctx, path_of("last.h5")); /* a loaded net begins anew */
     assert_true(loaded && !loaded->training);
-    hid_t file = H5Fopen(path_of("last.h5"), H5F_ACC_RDWR, H5P_DEFAULT), group = H5Gopen2(file, "fovea/training", H5P_DEFAULT);
+    hid_t file = H5Fopen(path_of("last.h5"), H5F_ACC_RDWR, H5P_DEFAULT),
+          group = H5Gopen2(file, "fovea/training", H5P_DEFAULT);
     hid_t attribute = H5Aopen(group, "step", H5P_DEFAULT);
     assert_true(H5Awrite(attribute, H5T_NATIVE_UINT64, &(uint64_t){ 18 }) >= 0);
     H5Aclose(attribute);
@@ -844,9 +889,16 @@ static void only_its_own_training_goes_on(void **state) {
 /* What Keras's optimiser would hold, in its order and layout. */
 static void the_optimizer_is_written_for_keras(void **state) {
     (void)state;
-    static const char *const expected[] = { "adam/iteration", "adam/learning_rate", "adam/first_kernel_momentum", "adam/first_kernel_velocity",
-        "adam/first_bias_momentum", "adam/first_bias_velocity", "adam/second_kernel_momentum", "adam/second_kernel_velocity",
-        "adam/second_bias_momentum", "adam/second_bias_velocity" };
+    static const char *const expected[] = { "adam/iteration",
+                                            "adam/learning_rate",
+                                            "adam/first_kernel_momentum",
+                                            "adam/first_kernel_velocity",
+                                            "adam/first_bias_momentum",
+                                            "adam/first_bias_velocity",
+                                            "adam/second_kernel_momentum",
+                                            "adam/second_kernel_velocity",
+                                            "adam/second_bias_momentum",
+                                            "adam/second_bias_velocity" };
     fv_net *net = two_dense();
     fv_training unused;
     begin_training(net, &unused);
@@ -865,7 +917,8 @@ static void the_optimizer_is_written_for_keras(void **state) {
     float *rate = fv_h5_get_tensor(&h, group, expected[1], H5T_NATIVE_FLOAT, &shape);
     assert_true(*rate == 0.002f);
     float *kernel = fv_h5_get_tensor(&h, group, expected[2], H5T_NATIVE_FLOAT, &shape);
-    assert_true(shape.rank == 2 && shape.dim[0] == 2 && shape.dim[1] == 3 && kernel[0] == -1 && kernel[1] == -3 && kernel[3] == -2);
+    assert_true(shape.rank == 2 && shape.dim[0] == 2 && shape.dim[1] == 3 && kernel[0] == -1 && kernel[1] == -3 &&
+                kernel[3] == -2);
     char *text = fv_h5_get_text(&h, h.file, "training_config");
     assert_works();
     assert_non_null(strstr(text, "\"class_name\": \"Adam\""));
@@ -920,14 +973,18 @@ static void lack_of_memory_is_an_error(void **state) {
 
 /* Weight k, element i: (i mod 97) / 97 - 0.5, plus one for vectors with k mod 4 = 3. */
 static void assert_golden(fv_net *net) {
-    static const struct { const char *layer; int k; } layers[] = { { "a", 0 }, { "b", 2 }, { "out", 4 } };
+    static const struct {
+        const char *layer;
+        int k;
+    } layers[] = { { "a", 0 }, { "b", 2 }, { "out", 4 } };
     for (int l = 0; l < 3; l++)
         for (int w = 0; w < 2; w++) {
             int64_t dims[FV_RANK], elements = 1;
             int rank = fv_weight_shape(net, layers[l].layer, w, FV_KERAS, dims);
             for (int i = 0; i < rank; i++) elements *= dims[i];
             float values[256];
-            assert_int_equal(fv_get_weights(net, layers[l].layer, w, FV_KERAS, values, (size_t)elements * sizeof(float)), 0);
+            assert_int_equal(
+                fv_get_weights(net, layers[l].layer, w, FV_KERAS, values, (size_t)elements * sizeof(float)), 0);
             for (int64_t i = 0; i < elements; i++) {
                 double expected = (double)(i % 97) / 97 - 0.5 + (rank == 1 && (layers[l].k + w) % 4 == 3 ? 1 : 0);
                 assert_true(fabs(values[i] - expected) < 1e-6);
@@ -957,9 +1014,12 @@ static void files_of_keras_are_read(void **state) {
         assert_works();
         assert_golden(net);
         snprintf(path, sizeof path, "%s/models/keras_golden/seq_keras316.%s", data, containers[i]);
-        if (i < 2) assert_null(fv_load(ctx, path));
-        else fv_load_weights(net, path);
-        assert_true(fv_error_status(ctx) != FV_OK && strstr(fv_error(ctx), path) && (i == 2 || strstr(fv_error(ctx), "Conv2D")));
+        if (i < 2)
+            assert_null(fv_load(ctx, path));
+        else
+            fv_load_weights(net, path);
+        assert_true(fv_error_status(ctx) != FV_OK && strstr(fv_error(ctx), path) &&
+                    (i == 2 || strstr(fv_error(ctx), "Conv2D")));
         fv_clear_error(ctx);
     }
     snprintf(path, sizeof path, "%s/models/keras/fer2013_mini_XCEPTION.102-0.66.hdf5", data);
@@ -998,16 +1058,26 @@ static int begin(void **state) { /* one test's failure is not the next one's */
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(a_file_is_replaced_whole), TEST(a_full_disk_leaves_the_old_file),
-        TEST(folders_are_made_with_their_parents), TEST(nets_come_back_from_files),
-        TEST(layers_are_in_the_order_of_keras), TEST(a_failed_save_keeps_the_file),
-        TEST(weights_that_do_not_fit_are_refused_whole), TEST(layers_match_by_name_or_by_position),
-        TEST(foreign_files_are_refused), TEST(weights_alone_are_read),
-        TEST(the_third_layout_is_read), TEST(suspicious_content_is_refused),
-        TEST(long_lists_are_split), TEST(cut_files_are_refused),
-        TEST(changed_numbers_are_noticed), TEST(a_training_goes_on),
-        TEST(only_its_own_training_goes_on), TEST(the_optimizer_is_written_for_keras),
-        TEST(lack_of_memory_is_an_error), TEST(files_of_keras_are_read),
+        TEST(a_file_is_replaced_whole),
+        TEST(a_full_disk_leaves_the_old_file),
+        TEST(folders_are_made_with_their_parents),
+        TEST(nets_come_back_from_files),
+        TEST(layers_are_in_the_order_of_keras),
+        TEST(a_failed_save_keeps_the_file),
+        TEST(weights_that_do_not_fit_are_refused_whole),
+        TEST(layers_match_by_name_or_by_position),
+        TEST(foreign_files_are_refused),
+        TEST(weights_alone_are_read),
+        TEST(the_third_layout_is_read),
+        TEST(suspicious_content_is_refused),
+        TEST(long_lists_are_split),
+        TEST(cut_files_are_refused),
+        TEST(changed_numbers_are_noticed),
+        TEST(a_training_goes_on),
+        TEST(only_its_own_training_goes_on),
+        TEST(the_optimizer_is_written_for_keras),
+        TEST(lack_of_memory_is_an_error),
+        TEST(files_of_keras_are_read),
     };
     return cmocka_run_group_tests_name("io", tests, set_up, tear_down);
 }

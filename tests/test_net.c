@@ -415,6 +415,11 @@ static void weight_layouts(void **state) {
     assert_true(dims[0] == 6 && dims[1] == 2 && dims[2] == 2 && dims[3] == 1);
     assert_int_equal(fv_weight_shape(net, "depthwise", 0, FV_KERAS, dims), 4);
     assert_true(dims[0] == 2 && dims[1] == 2 && dims[2] == 3 && dims[3] == 2);
+    const fv_weight *depthwise = fv_net_layer(net, "depthwise")->weight;
+    assert_true(fv_net_weight_fits(depthwise, &(const fv_shape){ 4, { 2, 2, 3, 2 } }));
+    assert_true(fv_net_weight_fits(depthwise, &(const fv_shape){ 4, { 2, 2, 1, 6 } })); /* of a Conv2D in groups */
+    assert_false(fv_net_weight_fits(depthwise, &(const fv_shape){ 4, { 2, 2, 6, 1 } }));
+    assert_false(fv_net_weight_fits(fv_net_layer(net, "conv")->weight, &(const fv_shape){ 4, { 2, 3, 1, 12 } }));
     assert_int_equal(fv_set_weights(net, "depthwise", 0, FV_KERAS, keras, 24 * sizeof *keras), 0);
     assert_int_equal(fv_get_weights(net, "depthwise", 0, FV_NATIVE, native, 24 * sizeof *keras), 0);
     for (int i = 0; i < 3; i++)     /* channel */

@@ -28,6 +28,6 @@ reaches() { # PROGRAM BAR ARGUMENTS..
 reaches lenet_mnist 0.985 --epochs 5
 reaches cnn_mnist 0.975 --epochs 1
 reaches mlp_mnist 0.96 --epochs 1
-reaches alexnet_cifar 0.15 --epochs 1 --limit-train 2000
-reaches vgg_cifar 0.15 --epochs 1 --limit-train 1000
+reaches alexnet_cifar 0.2 --epochs 2 --limit-train 2000 -b 32 --no-augment
+reaches vgg_cifar 0.2 --epochs 2 --limit-train 1000 -b 32 --lr 0.02 --no-augment
 exit $status

@@ -24,7 +24,7 @@ static void expect_error(fv_context *c, fv_status status, const char *part) {
     fv_clear_error(c);
 }
 
-/* ---- Schedules ------------------------------------------------------------------------------------------------------- */
+/* ---- Schedules --------------------------------------------------------------------------------------------------- */
 
 static void near(float got, double wanted) {
     if (fabs((double)got - wanted) > 2e-7 * (1 + fabs(wanted))) fail_msg("%.9g instead of %.9g", (double)got, wanted);
@@ -111,7 +111,7 @@ static void bad_schedules_are_refused(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
-/* ---- Optimisers ------------------------------------------------------------------------------------------------------ */
+/* ---- Optimisers -------------------------------------------------------------------------------------------------- */
 
 static void optimizers_have_their_defaults(void **state) {
     fv_optimizer sgd = fv_sgd(), adam = fv_adam(), adamw = fv_adamw();
@@ -147,7 +147,7 @@ static void optimizers_have_their_defaults(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
-/* ---- Order of samples ------------------------------------------------------------------------------------------------ */
+/* ---- Order of samples -------------------------------------------------------------------------------------------- */
 
 static void an_epoch_takes_every_sample_once(void **state) {
     enum { N = 1000, FIRST = 100, PART = 300 };
@@ -176,7 +176,7 @@ static void an_epoch_takes_every_sample_once(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
-/* ---- A training by hand ---------------------------------------------------------------------------------------------- */
+/* ---- A training by hand ------------------------------------------------------------------------------------------ */
 
 enum { SAMPLES = 7, INPUTS = 3, BATCH = 3, EPOCHS = 4 };
 
@@ -318,7 +318,7 @@ static void fit_equals_the_steps_written_out(void **state) {
     }
 }
 
-/* ---- Figures of evaluation -------------------------------------------------------------------------------------------- */
+/* ---- Figures of evaluation --------------------------------------------------------------------------------------- */
 
 /* Scores are the inputs themselves: a dense layer whose kernel is the unit matrix. */
 static fv_net *identity_net(fv_context *c, int classes, fv_activation activation) {
@@ -419,7 +419,7 @@ static void labels_of_pixels_are_rows(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
-/* ---- Losses ---------------------------------------------------------------------------------------------------------- */
+/* ---- Losses ------------------------------------------------------------------------------------------------------ */
 
 static fv_value absolute_error(fv_tape *tape, fv_value prediction, fv_value target, void *user) {
     ++*(int *)user;
@@ -505,7 +505,7 @@ static void a_loss_of_ones_own(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
-/* ---- What does not fit ----------------------------------------------------------------------------------------------- */
+/* ---- What does not fit ------------------------------------------------------------------------------------------- */
 
 static void what_does_not_fit_is_named(void **state) {
     fv_context *c = open_on("reference");
@@ -561,7 +561,7 @@ static void what_does_not_fit_is_named(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
-/* ---- Prediction ------------------------------------------------------------------------------------------------------ */
+/* ---- Prediction -------------------------------------------------------------------------------------------------- */
 
 static void prediction_is_the_same_from_everywhere(void **state) {
     enum { N = 10 };

@@ -5,7 +5,7 @@
 #include "core/backend.h"
 #include <stdarg.h>
 
-/* ---- Objects: everything that a context owns, so that fv_close can free what is left --------------------------- */
+/* ---- Objects: everything that a context owns, so that fv_close can free what is left ----------------------------- */
 typedef struct fv_object {
     struct fv_object *next, *previous;
     struct fv_context *context;
@@ -32,7 +32,7 @@ void fv_context_prepare(fv_context *); /* a zeroed context gets its ring and the
 void fv_object_add(fv_context *, void *object, void (*release)(void *));
 void fv_object_free(void *object); /* takes it off the ring and calls release; NULL is fine */
 
-/* ---- Errors ---------------------------------------------------------------------------------------------------- */
+/* ---- Errors ------------------------------------------------------------------------------------------------------ */
 /* Records the first error and returns status. The sentence names the thing: "conv2d c3: kernel 5x5 is larger than ...". */
 int fv_fail(fv_context *, fv_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int fv_fail_memory(fv_context *, const char *what, size_t bytes);
@@ -58,7 +58,7 @@ const char *fv_shape_text(const fv_shape *, char buffer[96]); /* "[128, 28, 28, 
 size_t fv_type_bytes(fv_type);
 const char *fv_type_name(fv_type);                  /* "f32" */
 
-/* ---- Random numbers: Philox4x32-10 (Salmon et al. 2011) ------------------------------------------------------------ */
+/* ---- Random numbers: Philox4x32-10 (Salmon et al. 2011) ---------------------------------------------------------- */
 void fv_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 /* Streams on the host (initial weights, shuffles, splits): counter = (index, stream), key = seed. */
 typedef struct fv_random { uint32_t key[2], counter[4], word[4]; int left; } fv_random;
@@ -68,7 +68,7 @@ uint32_t fv_random_below(fv_random *, uint32_t n);  /* unbiased, 0..n-1 */
 double fv_random_uniform(fv_random *);              /* [0, 1) */
 double fv_random_normal(fv_random *);
 
-/* ---- Settings ------------------------------------------------------------------------------------------------------ */
+/* ---- Settings ---------------------------------------------------------------------------------------------------- */
 /* Copies the caller's option struct into ours: what an older header does not know becomes zero; what a newer one sets and
  * we do not know is an error. `function` names the caller in messages. */
 int fv_options_read(fv_context *, const char *function, void *to, size_t to_size, const void *from);
@@ -76,7 +76,7 @@ int fv_options_read(fv_context *, const char *function, void *to, size_t to_size
 int fv_thread_count(fv_context *, int wanted);
 void fv_bytes_text(double bytes, char buffer[32]);  /* "1.2 GB" */
 
-/* ---- Backends ------------------------------------------------------------------------------------------------------ */
+/* ---- Backends ---------------------------------------------------------------------------------------------------- */
 /* Opens "cpu", "reference", "cuda:0" or "auto" into the context: built-in table first, then plugins libfovea-NAME.so found in
  * FOVEA_BACKEND_PATH, the library's own folder, and fovea/ below it. */
 int fv_backend_open(fv_context *, const char *device);

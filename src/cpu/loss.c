@@ -37,7 +37,7 @@ INLINE vf smoothed_target(const loss_run *run, int64_t row, int64_t j, int32_t l
         t = load_up_to((const float *)run->target->data + row * run->n + j, run->n - j);
     }
     if (run->smoothing == 0) return t;
-    return narrow(widen(t) * (1.0 - run->smoothing) + (double)run->smoothing / (double)run->n);
+    return narrow(add_double(multiply_double(widen(t), splat_double(1.0 - run->smoothing)), splat_double((double)run->smoothing / (double)run->n)));
 }
 static void fill_row(float *to, int64_t n, float value) {
     for (int64_t j = 0; j < n; j += LANES) store_up_to(to + j, splat(value), n - j);
@@ -100,11 +100,11 @@ static void cross_entropy_row(const loss_run *run, int64_t row) {
 static void squared_row(const loss_run *run, int64_t row) {
     const float *x = run->x + row * run->n, *t = (const float *)run->target->data + row * run->n;
     int64_t n = run->n;
-    vd sum = { 0 };
+    vd sum = { { 0 }, { 0 } };
     float scale = run->dx ? run->dloss[row] * 2 / (float)n : 0;
     for (int64_t j = 0; j < n; j += LANES) {
         vf difference = load_up_to(x + j, n - j) - load_up_to(t + j, n - j);
-        if (run->loss) sum += widen(difference) * widen(difference);
+        if (run->loss) sum = add_double(sum, multiply_double(widen(difference), widen(difference)));
         if (run->dx) store_up_to(run->dx + row * n + j, difference * scale, n - j);
     }
     if (run->loss) run->loss[row] = (float)(sum_lanes_double(sum) / (double)n);

@@ -63,7 +63,7 @@ INLINE void sum_columns(const norm_run *run, int64_t first, int64_t last, int64_
     vd a[WIDE], b[WIDE];
     vf k[WIDE];
     for (int v = 0; v < vectors; v++) {
-        a[v] = b[v] = (vd){ 0 };
+        a[v] = b[v] = (vd){ { 0 }, { 0 } };
         const float *from = (backward ? run->c.mean : run->x) + c + v * LANES;
         k[v] = vectors > 1 ? load(from) : load_up_to(from, left);
     }
@@ -81,10 +81,14 @@ INLINE void sum_columns(const norm_run *run, int64_t first, int64_t last, int64_
                 s[v] += d;
                 t[v] += d * x;
             }
-        for (int v = 0; v < vectors; v++) a[v] += widen(s[v]), b[v] += widen(t[v]);
+        for (int v = 0; v < vectors; v++) a[v] = add_double(a[v], widen(s[v])), b[v] = add_double(b[v], widen(t[v]));
     }
-    for (int v = 0; v < vectors; v++)
-        for (int64_t i = 0; i < least(LANES, left); i++) out[c + v * LANES + i] = a[v][i], out[n + c + v * LANES + i] = b[v][i];
+    for (int v = 0; v < vectors; v++) {
+        double sum[2][LANES];
+        store_double(sum[0], a[v]);
+        store_double(sum[1], b[v]);
+        for (int64_t i = 0; i < least(LANES, left); i++) out[c + v * LANES + i] = sum[0][i], out[n + c + v * LANES + i] = sum[1][i];
+    }
 }
 INLINE void sum_chunk(const norm_run *run, int64_t chunk, const bool backward, const int activation) {
     int64_t first = run->rows * chunk / CHUNKS, last = run->rows * (chunk + 1) / CHUNKS, c = 0;

@@ -37,10 +37,10 @@ static int check_prepare(fv_device *device, fv_task *task) {
 static void check_block(void *state, int input, int64_t block, int64_t first, int64_t last) {
     const fv_task *task = state;
     const float *g = task->input[input].data;
-    vd sum = { 0 };
+    vd sum = { { 0 }, { 0 } };
     for (int64_t i = first; g && i < last; i += LANES) {
         vd x = widen(load_up_to(g + i, last - i));
-        sum += x * x;
+        sum = add_double(sum, multiply_double(x, x));
     }
     ((double *)task->scratch)[block] = sum_lanes_double(sum);
 }

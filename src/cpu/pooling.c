@@ -33,8 +33,8 @@ INLINE void store_index(const fv_tensor *index, int64_t at, vi where, int64_t le
     if (index->type == FV_U8) store_bytes_up_to((uint8_t *)index->data + at, where, left);
     else store_int_up_to((int32_t *)index->data + at, where, left);
 }
-INLINE vi load_index(const fv_tensor *index, int64_t at, int64_t left) {
-    return index->type == FV_U8 ? load_bytes_up_to((const uint8_t *)index->data + at, left)
+INLINE vi load_index(const fv_tensor *index, int64_t at, const fv_type type, int64_t left) {
+    return type == FV_U8 ? load_bytes_up_to((const uint8_t *)index->data + at, left)
                                 : load_int_up_to((const int32_t *)index->data + at, left);
 }
 
@@ -82,32 +82,41 @@ static int max_run(fv_device *device, const fv_task *task) {
     return FV_OK;
 }
 
+/* Channels c .. of one cell (i, j): what comes from the windows that hold it. */
+INLINE vf held_maxima(const fv_task *task, int64_t image, int64_t i, int64_t j, window v, window h, int64_t c, const fv_type type, int64_t left) {
+    const fv_pool_attributes *a = &task->attributes->pool;
+    const fv_tensor *dy = &task->input[1];
+    int64_t channels = dy->dim[3];
+    vf sum = { 0 };
+    for (int64_t p = v.first; p < v.last; p++) {
+        int64_t at = ((image + p) * dy->dim[2] + h.first) * channels + c;
+        int32_t cell = (int32_t)((i + a->pad[0] - p * a->stride[0]) * a->kernel[1] + j + a->pad[2] - h.first * a->stride[1]);
+        for (int64_t q = h.first; q < h.last; q++, at += channels, cell -= a->stride[1]) {
+            vi mine = load_index(&task->input[0], at, type, left) == cell;
+            sum += keep_if(mine, load_up_to((const float *)dy->data + at, left));
+        }
+    }
+    return sum;
+}
+INLINE void max_gradient_row(const fv_task *task, int64_t row, const fv_type type) {
+    const fv_pool_attributes *a = &task->attributes->pool;
+    const fv_tensor *dy = &task->input[1], *dx = &task->output[0];
+    int64_t channels = dx->dim[3], i = row % dx->dim[1], image = row / dx->dim[1] * dy->dim[1];
+    window v = holders(a, 0, i, dy->dim[1]);
+    for (int64_t j = 0; j < dx->dim[2]; j++) {
+        window h = holders(a, 1, j, dy->dim[2]);
+        float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
+        int64_t c = 0;
+        for (; c + LANES <= channels; c += LANES) store(out + c, held_maxima(task, image, i, j, v, h, c, type, LANES));
+        if (c < channels) store_part(out + c, held_maxima(task, image, i, j, v, h, c, type, channels - c), (int)(channels - c));
+    }
+}
 static void max_gradient_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const fv_task *task = argument;
-    const fv_pool_attributes *a = &task->attributes->pool;
-    const fv_tensor *index = &task->input[0], *dy = &task->input[1], *dx = &task->output[0];
-    int64_t channels = dx->dim[3];
     for (int64_t row = begin; row < end; row++) {
-        int64_t i = row % dx->dim[1], image = row / dx->dim[1] * dy->dim[1];
-        window v = holders(a, 0, i, dy->dim[1]);
-        for (int64_t j = 0; j < dx->dim[2]; j++) {
-            window h = holders(a, 1, j, dy->dim[2]);
-            float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
-            bool first = true; /* the first window writes, others add */
-            for (int64_t p = v.first; p < v.last; p++)
-                for (int64_t q = h.first; q < h.last; q++, first = false) {
-                    int32_t cell = (int32_t)((i + a->pad[0] - p * a->stride[0]) * a->kernel[1] + j + a->pad[2] - q * a->stride[1]);
-                    int64_t at = ((image + p) * dy->dim[2] + q) * channels;
-                    for (int64_t c = 0; c < channels; c += LANES) {
-                        vi mine = load_index(index, at + c, channels - c) == cell;
-                        vf sum = keep_if(mine, load_up_to((const float *)dy->data + at + c, channels - c));
-                        if (!first) sum += load_up_to(out + c, channels - c);
-                        store_up_to(out + c, sum, channels - c);
-                    }
-                }
-            if (first) zero_floats(out, channels);
-        }
+        if (task->input[0].type == FV_U8) max_gradient_row(task, row, FV_U8);
+        else max_gradient_row(task, row, FV_I32);
     }
 }
 static int max_gradient_run(fv_device *device, const fv_task *task) {
@@ -116,13 +125,11 @@ static int max_gradient_run(fv_device *device, const fv_task *task) {
 }
 
 /* ---- Average ------------------------------------------------------------------------------------------------------------------- */
-/* to (+)= scale from */
-INLINE void add_scaled(float *to, const float *from, float scale, int64_t n, bool first) {
-    for (int64_t c = 0; c < n; c += LANES) {
-        vf x = load_up_to(from + c, n - c) * scale;
-        if (!first) x += load_up_to(to + c, n - c);
-        store_up_to(to + c, x, n - c);
-    }
+INLINE vf window_sum(const float *image, int64_t row, int64_t channels, window v, window h, int64_t left) {
+    vf sum = { 0 };
+    for (int64_t i = v.first; i < v.last; i++)
+        for (int64_t j = h.first; j < h.last; j++) sum += load_up_to(image + i * row + j * channels, left);
+    return sum;
 }
 static void avg_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
@@ -138,10 +145,9 @@ static void avg_rows(const void *argument, int64_t begin, int64_t end, int threa
             window h = window_at(a, 1, q, width);
             float *out = (float *)y->data + (row * y->dim[2] + q) * channels;
             float scale = 1.0f / (float)most(1, cells * counted_cells(a, 1, q, width));
-            bool first = true;
-            for (int64_t i = v.first; i < v.last; i++)
-                for (int64_t j = h.first; j < h.last; j++, first = false) add_scaled(out, image + (i * width + j) * channels, scale, channels, first);
-            if (first) zero_floats(out, channels);
+            int64_t c = 0;
+            for (; c + LANES <= channels; c += LANES) store(out + c, window_sum(image + c, width * channels, channels, v, h, LANES) * scale);
+            if (c < channels) store_part(out + c, window_sum(image + c, width * channels, channels, v, h, channels - c) * scale, (int)(channels - c));
         }
     }
 }
@@ -157,13 +163,16 @@ static void avg_gradient_row(const fv_task *task, int64_t row, window v) {
     for (int64_t j = 0; j < dx->dim[2]; j++) {
         window h = holders(a, 1, j, dy->dim[2]);
         float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
-        bool first = true;
-        for (int64_t p = v.first; p < v.last; p++)
-            for (int64_t q = h.first; q < h.last; q++, first = false) {
-                int64_t cells = counted_cells(a, 0, p, dx->dim[1]) * counted_cells(a, 1, q, dx->dim[2]);
-                add_scaled(out, (const float *)dy->data + ((image + p) * dy->dim[2] + q) * channels, 1.0f / (float)cells, channels, first);
-            }
-        if (first) zero_floats(out, channels);
+        for (int64_t c = 0; c < channels; c += LANES) {
+            vf sum = { 0 };
+            for (int64_t p = v.first; p < v.last; p++)
+                for (int64_t q = h.first; q < h.last; q++) {
+                    int64_t cells = counted_cells(a, 0, p, dx->dim[1]) * counted_cells(a, 1, q, dx->dim[2]);
+                    const float *from = (const float *)dy->data + ((image + p) * dy->dim[2] + q) * channels + c;
+                    sum += load_up_to(from, channels - c) * (1.0f / (float)cells);
+                }
+            store_up_to(out + c, sum, channels - c);
+        }
     }
 }
 static void avg_gradient_rows(const void *argument, int64_t begin, int64_t end, int thread) {

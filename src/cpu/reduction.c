@@ -65,13 +65,13 @@ static int reduce_prepare(fv_device *device, fv_task *task) {
 /* ---- Blocks --------------------------------------------------------------------------------------------------------------------- */
 INLINE vf larger(vf best, vf x) { return choose((x > best) | (x != x), x, best); }
 INLINE vd add_term(vd sum, vf x, const reduce_kind kind) {
-    if (kind == SQUARES) return sum + widen(x) * widen(x);
-    return sum + widen(kind == MAGNITUDES ? absolute(x) : x);
+    if (kind == SQUARES) return add_double(sum, multiply_double(widen(x), widen(x)));
+    return add_double(sum, widen(kind == MAGNITUDES ? absolute(x) : x));
 }
 
 /* One line along the reduced axis, elements first .. last-1. */
 INLINE double reduce_line(const float *x, int64_t first, int64_t last, const reduce_kind kind) {
-    vd sum = { 0 };
+    vd sum = { { 0 }, { 0 } };
     vf best = splat(-__builtin_inff());
     for (int64_t i = first; i < last; i += LANES) {
         vf v = load_up_to(x + i, last - i);
@@ -94,7 +94,7 @@ INLINE void reduce_lines(const float *x, int64_t step, int64_t first, int64_t la
                          double *out) {
     vd sum[WIDE];
     vf best[WIDE];
-    for (int v = 0; v < vectors; v++) sum[v] = (vd){ 0 }, best[v] = splat(-__builtin_inff());
+    for (int v = 0; v < vectors; v++) sum[v] = (vd){ { 0 }, { 0 } }, best[v] = splat(-__builtin_inff());
     for (int64_t i = first; i < last;) {
         int64_t stop = least(last, i + SHORT);
         vf some[WIDE];
@@ -106,11 +106,13 @@ INLINE void reduce_lines(const float *x, int64_t step, int64_t first, int64_t la
                 if (kind == MAXIMUM) best[v] = larger(best[v], value);
                 else some[v] += kind == SQUARES ? value * value : kind == MAGNITUDES ? absolute(value) : value;
             }
-        for (int v = 0; v < vectors; v++) sum[v] += widen(some[v]);
+        for (int v = 0; v < vectors; v++) sum[v] = add_double(sum[v], widen(some[v]));
     }
     for (int v = 0; v < vectors; v++) {
         if (kind == MAXIMUM) sum[v] = widen(best[v]);
-        for (int64_t i = 0; i < least(left, LANES); i++) out[v * LANES + i] = sum[v][i];
+        double lane[LANES];
+        store_double(lane, sum[v]);
+        for (int64_t i = 0; i < least(left, LANES); i++) out[v * LANES + i] = lane[i];
     }
 }
 /* Fewer lines than lanes, lying as close as they can: the vectors run over all of them, and what a lane belongs to repeats after
@@ -129,7 +131,7 @@ INLINE void reduce_narrow(const float *x, int64_t first, int64_t last, int64_t l
                 vf value = load_up_to(x + j, count - j);
                 some += kind == SQUARES ? value * value : kind == MAGNITUDES ? absolute(value) : value;
             }
-            store_double(sum + phase * LANES, load_double(sum + phase * LANES) + widen(some));
+            store_double(sum + phase * LANES, add_double(load_double(sum + phase * LANES), widen(some)));
         }
     for (int64_t line = 0; line < lines; line++) {
         out[line] = 0;

@@ -31,11 +31,12 @@ typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
 typedef uint8_t vb __attribute__((vector_size(LANES)));
-typedef double vd __attribute__((vector_size(8 * LANES))); /* as many lanes as vf: two registers */
+typedef double vh __attribute__((vector_size(4 * LANES)));
+typedef struct vd { vh low, high; } vd; /* as many doubles as vf has floats; two vectors, since compilers keep wider ones in memory */
 typedef float vf_any __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t vi_any __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint8_t vb_any __attribute__((vector_size(LANES), aligned(1), may_alias));
-typedef double vd_any __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
+typedef double vh_any __attribute__((vector_size(4 * LANES), aligned(8), may_alias));
 
 INLINE vf splat(float x) { return x - (vf){ 0 }; }
 INLINE vi splat_int(int32_t x) { return x - (vi){ 0 }; }
@@ -43,12 +44,43 @@ INLINE vf load(const float *p) { return *(const vf_any *)p; }
 INLINE void store(float *p, vf x) { *(vf_any *)p = x; }
 INLINE vi load_int(const int32_t *p) { return *(const vi_any *)p; }
 INLINE void store_int(int32_t *p, vi x) { *(vi_any *)p = x; }
-INLINE vi load_bytes(const uint8_t *p) { return __builtin_convertvector(*(const vb_any *)p, vi); }
+INLINE vi bytes_to_int(vb x) {
+#if defined(__AVX512F__)
+    return (vi)_mm512_cvtepu8_epi32((__m128i)x);
+#elif defined(__AVX2__)
+    return (vi)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)x));
+#else
+    return __builtin_convertvector(x, vi);
+#endif
+}
+INLINE vi load_bytes(const uint8_t *p) { return bytes_to_int(*(const vb_any *)p); }
 INLINE void store_bytes(uint8_t *p, vi x) { *(vb_any *)p = __builtin_convertvector(x, vb); }
-INLINE vd load_double(const double *p) { return *(const vd_any *)p; }
-INLINE void store_double(double *p, vd x) { *(vd_any *)p = x; }
-INLINE vd widen(vf x) { return __builtin_convertvector(x, vd); }
-INLINE vf narrow(vd x) { return __builtin_convertvector(x, vf); }
+
+/* Doubles beside floats, for sums that need more digits. */
+#if LANES == 16
+#define LOW_HALF 0, 1, 2, 3, 4, 5, 6, 7
+#define HIGH_HALF 8, 9, 10, 11, 12, 13, 14, 15
+#elif LANES == 8
+#define LOW_HALF 0, 1, 2, 3
+#define HIGH_HALF 4, 5, 6, 7
+#else
+#define LOW_HALF 0, 1
+#define HIGH_HALF 2, 3
+#endif
+typedef float vf_half __attribute__((vector_size(2 * LANES)));
+INLINE vd widen(vf x) {
+    return (vd){ __builtin_convertvector(__builtin_shufflevector(x, x, LOW_HALF), vh),
+                 __builtin_convertvector(__builtin_shufflevector(x, x, HIGH_HALF), vh) };
+}
+INLINE vf narrow(vd x) {
+    union { vf_half half[2]; vf whole; } y = { { __builtin_convertvector(x.low, vf_half), __builtin_convertvector(x.high, vf_half) } };
+    return y.whole;
+}
+INLINE vd splat_double(double x) { return (vd){ x - (vh){ 0 }, x - (vh){ 0 } }; }
+INLINE vd add_double(vd a, vd b) { return (vd){ a.low + b.low, a.high + b.high }; }
+INLINE vd multiply_double(vd a, vd b) { return (vd){ a.low * b.low, a.high * b.high }; }
+INLINE vd load_double(const double *p) { return (vd){ *(const vh_any *)p, *(const vh_any *)(p + LANES / 2) }; }
+INLINE void store_double(double *p, vd x) { *(vh_any *)p = x.low, *(vh_any *)(p + LANES / 2) = x.high; }
 
 /* The first n lanes, 0 <= n <= LANES; the others read as zero and are not written. */
 #if defined(__AVX512F__)
@@ -68,7 +100,7 @@ INLINE vi load_bytes_up_to(const uint8_t *p, int64_t n) {
     if (n >= LANES) return load_bytes(p);
     vb x = { 0 };
     memcpy(&x, p, (size_t)n);
-    return __builtin_convertvector(x, vi);
+    return bytes_to_int(x);
 }
 INLINE void store_bytes_up_to(uint8_t *p, vi x, int64_t n) {
     vb y = __builtin_convertvector(x, vb);
@@ -129,7 +161,7 @@ INLINE float sum_lanes(vf x) {
 }
 INLINE double sum_lanes_double(vd x) {
     double s[LANES];
-    memcpy(s, &x, sizeof s);
+    store_double(s, x);
     for (int step = LANES / 2; step; step /= 2)
         for (int i = 0; i < step; i++) s[i] += s[i + step];
     return s[0];

@@ -32,8 +32,9 @@ static double read_f64(const unsigned char *p) {
 }
 /* clang-format off */
 static const struct idx_type { const char *name; uint8_t bytes; bool integer; idx_read read; } idx_types[] = {
-    [0x08] = { "u8", 1, true, read_u8 },   [0x09] = { "i8", 1, true, read_i8 },    [0x0b] = { "i16", 2, true, read_i16 },
-    [0x0c] = { "i32", 4, true, read_i32 }, [0x0d] = { "f32", 4, false, read_f32 }, [0x0e] = { "f64", 8, false, read_f64 },
+    [0x08] = { "u8", 1, true, read_u8 },    [0x09] = { "i8", 1, true, read_i8 },
+    [0x0b] = { "i16", 2, true, read_i16 },  [0x0c] = { "i32", 4, true, read_i32 },
+    [0x0d] = { "f32", 4, false, read_f32 }, [0x0e] = { "f64", 8, false, read_f64 },
 };
 /* clang-format on */
 

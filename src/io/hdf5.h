@@ -12,22 +12,22 @@ typedef struct fv_h5 {
     const char *path;                 /* for messages */
     hid_t file;                       /* < 0: not open */
     char name[48];
-    size_t image_bytes, left;         /* reading: size of the image, bytes that may still be allocated for its content */
+    size_t image_bytes, left; /* reading: size of the image, bytes that may still be allocated for its content */
     struct { const void *data; size_t bytes; } image;
     H5E_auto2_t report; void *report_data; unsigned plugins; /* what was set in this process before */
 } fv_h5;
 
 /* From open or create until close a lock is held: libhdf5 has state for the whole process. */
 int fv_h5_create(fv_h5 *, fv_context *, const char *path);
-int fv_h5_open(fv_h5 *, fv_context *, const char *path, const void *image, size_t bytes, size_t limit); /* image: borrowed */
+int fv_h5_open(fv_h5 *, fv_context *, const char *path, const void *image, size_t bytes, size_t limit); /* borrows it */
 void fv_h5_close(fv_h5 *);            /* also of one that failed to open */
 
 /* ---- Writing. Names of tensors may be paths: their groups are made. ---------------------------------------------- */
 hid_t fv_h5_make_group(fv_h5 *, hid_t parent, const char *name);
 int fv_h5_put_text(fv_h5 *, hid_t object, const char *name, const char *text);                    /* UTF-8 */
-int fv_h5_put_texts(fv_h5 *, hid_t object, const char *name, const char *const *texts, size_t count); /* as Keras splits it */
-int fv_h5_put_numbers(fv_h5 *, hid_t object, const char *name, hid_t native, size_t count, const void *); /* count 0: a scalar */
-int fv_h5_put_tensor(fv_h5 *, hid_t group, const char *path, hid_t native, const fv_shape *, const void *data); /* with "crc32" */
+int fv_h5_put_texts(fv_h5 *, hid_t object, const char *name, const char *const *texts, size_t count); /* Keras's way */
+int fv_h5_put_numbers(fv_h5 *, hid_t object, const char *name, hid_t native, size_t count, const void *); /* 0: one */
+int fv_h5_put_tensor(fv_h5 *, hid_t group, const char *path, hid_t native, const fv_shape *, const void *);
 void *fv_h5_finish(fv_h5 *, size_t *bytes); /* the image, by fv_free */
 
 /* ---- Reading ----------------------------------------------------------------------------------------------------- */

@@ -8,7 +8,8 @@
 #include "io/io.h"
 
 enum { FV_KERAS_FORMAT = 1 };                      /* of the group /fovea */
-#define FV_MODEL_LIMIT ((size_t)1 << (sizeof(size_t) > 4 ? 34 : 30)) /* bytes of a file of weights and of what it unpacks to */
+/* Bytes of a file of weights, and of what it unpacks to. */
+#define FV_MODEL_LIMIT ((size_t)1 << (sizeof(size_t) > 4 ? 34 : 30))
 
 /* A net as Keras sees it: its layers in the order of `model.layers`, which is that of its files. Keras finds it by
  * the depth of the graph in model_config, so it may differ from ours, and has layers that are no layers of ours
@@ -19,10 +20,15 @@ typedef struct fv_keras_layer {
     const json_t *config;                          /* of the layer; a nested net's has layers of its own */
 } fv_keras_layer;
 typedef struct fv_keras_model { fv_net *net; fv_keras_layer *layer; size_t count; } fv_keras_model;
-int fv_keras_model_make(fv_net *, const json_t *config, fv_keras_model *); /* the config is borrowed; free layer by fv_free */
+int fv_keras_model_make(fv_net *, const json_t *config, fv_keras_model *); /* borrows the config; fv_free(layer) */
 
 /* A weight and the net that keeps it. */
-typedef struct fv_keras_weight { fv_net *net; const fv_layer *layer; const fv_weight *weight; bool trained; } fv_keras_weight;
+typedef struct fv_keras_weight {
+    fv_net *net;
+    const fv_layer *layer;
+    const fv_weight *weight;
+    bool trained;
+} fv_keras_weight;
 typedef struct fv_keras_weights { fv_keras_weight *item; size_t count, capacity; } fv_keras_weights;
 /* Appends a layer's weights: those that are trained, then the others, as legacy files have them; a nested net's as
  * one list. */

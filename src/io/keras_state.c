@@ -14,11 +14,13 @@
 /* clang-format off */
 static const struct field { const char *name; char kind; uint8_t count; size_t offset; } fields[] = {
 #define FIELD(name, kind, count) { #name, kind, count, offsetof(fv_training, name) }
-    FIELD(best, 'i', 0),           FIELD(best_value, 'd', 0),   FIELD(waited, 'i', 0),         FIELD(wait_best, 'd', 0),
-    FIELD(plateau_factor, 'd', 0), FIELD(plateau_best, 'd', 0), FIELD(plateau_waited, 'i', 0), FIELD(plateau_cooldown, 'i', 0),
-    FIELD(step, 'u', 0),           FIELD(epoch, 'i', 0),        FIELD(batch, 'i', 0),         FIELD(first_epoch, 'i', 0),
-    FIELD(sum_loss, 'd', 0),       FIELD(sum_accuracy, 'd', 0), FIELD(sum_count, 'l', 0),      FIELD(metrics, 'f', 16),
-    FIELD(seed, 'u', 0),           FIELD(batch_size, 'i', 0),   FIELD(samples, 'l', 0),
+    FIELD(best, 'i', 0),           FIELD(best_value, 'd', 0),     FIELD(waited, 'i', 0),
+    FIELD(wait_best, 'd', 0),      FIELD(plateau_factor, 'd', 0), FIELD(plateau_best, 'd', 0),
+    FIELD(plateau_waited, 'i', 0), FIELD(plateau_cooldown, 'i', 0),
+    FIELD(step, 'u', 0),           FIELD(epoch, 'i', 0),          FIELD(batch, 'i', 0),
+    FIELD(first_epoch, 'i', 0),    FIELD(sum_loss, 'd', 0),       FIELD(sum_accuracy, 'd', 0),
+    FIELD(sum_count, 'l', 0),      FIELD(metrics, 'f', 16),       FIELD(seed, 'u', 0),
+    FIELD(batch_size, 'i', 0),     FIELD(samples, 'l', 0),
     FIELD(optimizer.kind, 'w', 0), FIELD(optimizer.value, 'f', 15),
     FIELD(schedule.kind, 'w', 0),  FIELD(schedule.value, 'f', 15),
 #undef FIELD

@@ -186,6 +186,7 @@ int fv_net_host_changed(fv_net *);     /* the host copy was written: device foll
 void fv_net_device_changed(fv_net *);  /* a program ran that writes weights */
 int fv_net_refresh_segments(fv_net *); /* after freezing */
 int fv_net_weight_keras_shape(const fv_weight *, fv_shape *out);
+bool fv_net_weight_fits(const fv_weight *, const fv_shape *given); /* may an array of a Keras file be this weight? */
 void fv_weight_permute(const fv_weight *, bool to_keras, const float *in, float *out);
 void fv_initializer_fill(const fv_initializer *, int64_t fan_in, int64_t fan_out, fv_random *, float *out,
                          int64_t count);

@@ -146,6 +146,18 @@ int fv_net_weight_keras_shape(const fv_weight *weight, fv_shape *out) {
     return out->rank;
 }
 
+/* A Conv2D of Keras with as many groups as channels holds the same numbers in the same order as a DepthwiseConv2D. */
+bool fv_net_weight_fits(const fv_weight *weight, const fv_shape *given) {
+    fv_shape keras, grouped = *given;
+    fv_net_weight_keras_shape(weight, &keras);
+    if (weight->role == FV_WEIGHT_DEPTHWISE_KERNEL && given->rank == 4 && given->dim[2] == 1 &&
+        given->dim[3] == weight->shape.dim[0]) {
+        grouped.dim[2] = keras.dim[2];
+        grouped.dim[3] = keras.dim[3];
+    }
+    return fv_shape_equal(&keras, &grouped);
+}
+
 /* All layouts move the filters from the front to the end: ours is [filters][rest], Keras's [rest][filters]. For a
  * depthwise kernel filter c * multiplier + m is Keras's [c][m], in the same order. */
 void fv_weight_permute(const fv_weight *weight, bool to_keras, const float *in, float *out) {

@@ -5,9 +5,10 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- A step that was not finite ------------------------------------------------------------------------------------ */
+/* ---- A step that was not finite ---------------------------------------------------------------------------------- */
 
-/* The device has not moved on from the failing step, nor written a weight since: the step is run again operation by operation. */
+/* The device has not moved on from the failing step, nor written a weight since: the step is run again, operation by
+ * operation. */
 static int explain(fv_session *s, const fv_control *control) {
     fv_training *t = s->training;
     fv_step *step = fv_session_step(s, (int32_t)control->batch);
@@ -54,7 +55,7 @@ int fv_session_check(fv_session *s) {
     return FV_OK;
 }
 
-/* ---- Files ----------------------------------------------------------------------------------------------------------- */
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
 
 typedef int (*writer)(fv_net *, const char *path);
 
@@ -80,7 +81,7 @@ int fv_session_epoch_files(fv_session *s, bool best) {
     return status ? status : write_file(s, "curves.svg", fv_curves_write_svg);
 }
 
-/* ---- The best weights ------------------------------------------------------------------------------------------------ */
+/* ---- The best weights -------------------------------------------------------------------------------------------- */
 
 /* Copies the weights of the net and those within it one after another, to or from one array. */
 static int copy_weights(fv_session *s, bool keep) {

@@ -7,7 +7,7 @@
 enum { CHECK_STEPS = 64 };                /* look at the device after so many steps ..       */
 static const double check_seconds = 0.25; /* .. or so much time, whichever comes first    */
 
-/* ---- The start of an epoch ------------------------------------------------------------------------------------------- */
+/* ---- The start of an epoch --------------------------------------------------------------------------------------- */
 
 static int fill_device(fv_session *s) {
     fv_training *t = s->training;
@@ -27,7 +27,7 @@ static int fill_device(fv_session *s) {
     return status ? status : fv_store_write(s->store, FV_CONTROL, 0, sizeof control, &control);
 }
 
-/* ---- Callbacks ------------------------------------------------------------------------------------------------------- */
+/* ---- Callbacks --------------------------------------------------------------------------------------------------- */
 
 typedef int (*net_callback)(void *, fv_net *);
 typedef int (*metrics_callback)(void *, fv_net *, const fv_metrics *);
@@ -48,7 +48,7 @@ static int call_metrics(fv_session *s, const char *name, metrics_callback callba
     return callback ? answer(s, name, callback(s->callbacks.user, s->net, &s->now)) : FV_OK;
 }
 
-/* ---- Batches --------------------------------------------------------------------------------------------------------- */
+/* ---- Batches ----------------------------------------------------------------------------------------------------- */
 
 static bool interrupted(fv_session *s) {
     if (s->o.stop && *s->o.stop) s->stopping = true;
@@ -86,7 +86,7 @@ static int after_batch(fv_session *s) {
     return call_metrics(s, "batch_end", s->callbacks.batch_end);
 }
 
-/* ---- The end of an epoch --------------------------------------------------------------------------------------------- */
+/* ---- The end of an epoch ----------------------------------------------------------------------------------------- */
 
 static int validate(fv_session *s) {
     fv_result result;
@@ -155,7 +155,7 @@ static int train_epoch(fv_session *s) {
     return fv_session_save(s);
 }
 
-/* ---- All of it ------------------------------------------------------------------------------------------------------- */
+/* ---- All of it --------------------------------------------------------------------------------------------------- */
 
 static int stopped(fv_session *s) {
     const fv_training *t = s->training;

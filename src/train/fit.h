@@ -1,5 +1,6 @@
 /* fit.h - one call of fv_fit while it runs.
- *   fit.c  the loop over epochs and batches    session.c  beginning and end    checkpoint.c  files, best weights, non-finite steps */
+ *   fit.c  the loop over epochs and batches    session.c  beginning and end
+ *   checkpoint.c  files, best weights, steps that are not finite */
 #ifndef FV_FIT_H
 #define FV_FIT_H
 #include "train/progress.h"

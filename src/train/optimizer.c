@@ -7,7 +7,7 @@
 /* Zero means the default; -0.0f, FV_ZERO, means zero. */
 static float or_default(float value, float preset) { return value != 0 ? value : signbit(value) ? 0 : preset; }
 
-/* Settings come without a context, so options too short or missing are taken as they are and fv_fit refuses what is wrong. */
+/* Settings come without a context: options too short or missing are taken as they are, fv_fit refuses what is wrong. */
 static void read_options(void *to, size_t bytes, const void *from) {
     memset(to, 0, bytes);
     size_t given = from ? *(const size_t *)from : 0;

@@ -1,11 +1,12 @@
-/* schedule.c - learning-rate schedules: a factor f on the optimiser's rate as a function of the epoch e, fractions included
+/* schedule.c - learning-rate schedules: a factor f on the optimiser's rate as a function of the epoch e, with fractions
  * (batch b of n in epoch e has e + b/n), of E epochs in all. With w warm-up epochs and warm-up factor u:
  *     e < w:  f = u + (1 - u) e/w;  from there on, with t = e - w and p = t / (E - w) held within 0..1:
  *     constant     1                                   step         gamma^floor(t / step_epochs)
  *     multi-step   gamma^(milestones <= e)             exponential  gamma^t
  *     cosine       end + (1 - end) (1 + cos(pi p)) / 2 linear       1 + (end - 1) p
  *     polynomial   end + (1 - end) (1 - p)^power       plateau      1 (fv_plateau_observe lowers it after epochs)
- *     one-cycle    with peak q: p < q: start + (1 - start) (1 - cos(pi p/q)) / 2, else end + (1 - end) (1 + cos(pi (p-q)/(1-q))) / 2
+ *     one-cycle    with peak q: p < q: start + (1 - start) (1 - cos(pi p/q)) / 2,
+ *                  else end + (1 - end) (1 + cos(pi (p-q)/(1-q))) / 2
  * Milestones are epochs as the history counts them, so warm-up does not shift them. */
 #define _GNU_SOURCE
 #include "train/train.h"

@@ -45,7 +45,7 @@ static int read_options(fv_session *s, const fv_fit_options *given) {
     return o->output ? fv_folder_make(context, o->output) : FV_OK;
 }
 
-/* ---- Where an earlier training ended ------------------------------------------------------------------------------- */
+/* ---- Where an earlier training ended ----------------------------------------------------------------------------- */
 
 static int forget_slots(fv_session *s) {
     static const fv_region slots[] = { FV_SLOT0, FV_SLOT1 };
@@ -129,7 +129,7 @@ static int find_position(fv_session *s) {
     return s->context->status;
 }
 
-/* ---- Programs ------------------------------------------------------------------------------------------------------ */
+/* ---- Programs ---------------------------------------------------------------------------------------------------- */
 
 static int make_step(fv_step *step, fv_step_settings *settings, int32_t rows) {
     settings->rows = rows;

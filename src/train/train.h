@@ -1,6 +1,6 @@
-/* train.h - training as seen from inside: what fv_fit keeps with the net, what checkpoints carry, and the pieces of a step.
- *   fit.c  the loop    session.c  its beginning    checkpoint.c  files, best weights    validate.c  figures of an epoch
- *   step.c  recording of training and evaluation tapes    update.c  fv_op_update    feed.c  from a data set to values of a tape
+/* train.h - training as seen from inside: what fv_fit keeps with the net, what checkpoints carry, the pieces of a step.
+ *   fit.h  one fv_fit: fit.c  the loop    session.c  its beginning    checkpoint.c  files, best weights
+ *   step.c  recording of training and evaluation tapes    update.c  fv_op_update    feed.c  from a data set to a tape
  *   loss.c  losses and penalties    optimizer.c schedule.c  settings    training.c  state and order of samples
  *   evaluate.c predict.c    history.c curves.c  CSV and curves.svg    progress.c  the bar */
 #ifndef FV_TRAIN_H
@@ -32,7 +32,7 @@ void fv_training_free(fv_training *);
 /* Forgets history, position and the optimiser's progress; seeds from the context. */
 void fv_training_reset(fv_training *, uint64_t seed);
 int fv_training_add(fv_context *, fv_training *, const fv_metrics *); /* to the history */
-/* The order of an epoch: a permutation drawn from (seed, epoch), or 0.. without shuffling. Numbers within the whole data set. */
+/* The order of an epoch: a permutation drawn from (seed, epoch), or 0.. without shuffling; numbers within the whole. */
 int fv_epoch_order(const fv_dataset *, uint64_t seed, int32_t epoch, bool shuffle, int32_t *order);
 int fv_history_write_csv(fv_net *, const char *path);
 int fv_curves_write_svg(fv_net *, const char *path);
@@ -44,7 +44,7 @@ const char *fv_optimizer_name(const fv_optimizer *);
 /* After an epoch: the plateau schedule's factor from the monitored figure, as Keras's ReduceLROnPlateau. */
 void fv_plateau_observe(fv_training *, double value);
 
-/* ---- A step ------------------------------------------------------------------------------------------------------- */
+/* ---- A step ------------------------------------------------------------------------------------------------------ */
 
 /* Pairs (sum, compensation) in FV_METRICS. Training and evaluation have their own, so that a callback may evaluate. */
 enum { FV_METRIC_LOSS, FV_METRIC_CORRECT, FV_METRIC_TRAINING = 0, FV_METRIC_EVALUATION = 4, FV_METRIC_TOP_K = 6,
@@ -63,8 +63,9 @@ typedef struct fv_staging { void *input[FV_DATASET_ARRAYS], *target[FV_DATASET_A
 
 /* Records the reading of a batch of rows samples: gathered, augmented (where control is given), normalised, shaped as the
  * net's inputs. `samples` are the numbers of the rows. */
-int fv_feed_record(fv_tape *, fv_net *, fv_feed *, int32_t rows, fv_value samples, fv_value control, fv_value *inputs, fv_value *targets);
-int fv_feed_check(fv_net *, fv_dataset *, bool targets); /* do the samples fit the net's inputs, and are there targets enough? */
+int fv_feed_record(fv_tape *, fv_net *, fv_feed *, int32_t rows, fv_value samples, fv_value control, fv_value *inputs,
+                   fv_value *targets);
+int fv_feed_check(fv_net *, fv_dataset *, bool targets); /* do the samples fit the net's inputs and outputs? */
 int fv_feed_bind(fv_program *, const fv_feed *);
 int fv_feed_write(fv_program *, const fv_feed *, fv_staging *, const int32_t *samples, int32_t rows);
 int fv_staging_make(fv_context *, fv_staging *, const fv_feed *, int32_t rows);
@@ -74,7 +75,8 @@ typedef struct fv_loss_settings {
     fv_loss loss; float smoothing; const fv_loss *losses; const float *weights; fv_loss_function function; void *user;
 } fv_loss_settings;
 /* The mean loss of all outputs, weighted, with the penalties of the layers; a scalar. */
-fv_value fv_loss_record(fv_tape *, fv_net *, const fv_loss_settings *, const fv_value *outputs, const fv_value *targets, int32_t count);
+fv_value fv_loss_record(fv_tape *, fv_net *, const fv_loss_settings *, const fv_value *outputs, const fv_value *targets,
+                        int32_t count);
 /* 1 for each row whose target is among the first k scores; id 0 where that has no meaning (regression). */
 fv_value fv_correct_record(fv_tape *, fv_value output, fv_value target, int32_t k);
 
@@ -106,7 +108,12 @@ int fv_step_evaluation(fv_step *, const fv_step_settings *);
 int fv_step_compile(fv_step *, bool cached);
 void fv_step_free(fv_step *);
 
-typedef struct fv_update_settings { fv_optimizer optimizer; float clip_value, clip_norm; fv_value loss; int64_t rates; /* length of the table; 0: none */ } fv_update_settings;
+typedef struct fv_update_settings {
+    fv_optimizer optimizer;
+    float clip_value, clip_norm;
+    fv_value loss;             /* may be absent                   */
+    int64_t rates;             /* length of the table; 0: none    */
+} fv_update_settings;
 int fv_update_record(fv_tape *, fv_net *, const fv_update_settings *);
 
 /* A pass over a data set with evaluation steps: what fv_evaluate and the validation of fv_fit share. */

@@ -31,9 +31,10 @@ KERNEL(conv2d) {
         double sum = 0;
         EACH(r, w->dim[1]) EACH(s, w->dim[2]) {
             const int64_t i = met(a, 0, p, r), j = met(a, 1, q, s);
-            const int64_t row = kernel_position(a, r, w->dim[1]), column = kernel_position(a, s, w->dim[2]);
             if (!inside(i, x->dim[1]) || !inside(j, x->dim[2])) continue;
-            EACH(c, channels) sum += (double)AT(x, n, i, j, group + c) * AT(w, k, row, column, c);
+            const int64_t row = kernel_position(a, r, w->dim[1]), column = kernel_position(a, s, w->dim[2]);
+            const REAL *cell = &AT(x, n, i, j, group), *weight = &AT(w, k, row, column, 0);
+            EACH(c, channels) sum += (double)cell[c] * weight[c];
         }
         AT(y, n, p, q, k) = (REAL)sum;
     }
