@@ -1,28 +1,6 @@
 /* test_train.c - settings against their formulas, a training step against the same step written out by hand, and the
  * figures that training, evaluation and prediction report. How fv_fit runs, stops and goes on is in test_fit.c. */
-#include "train/train.h"
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#include <cmocka.h>
-
-static fv_context *open_on(const char *device) {
-    return fv_open_with(
-        &(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = device, .threads = 1, .seed = 5 });
-}
-
-static void no_error(fv_context *c) {
-    if (fv_error(c)) fail_msg("%s", fv_error(c));
-}
-
-static void expect_error(fv_context *c, fv_status status, const char *part) {
-    if (!fv_error(c)) fail_msg("no error, but one that says '%s' should have come", part);
-    if (!strstr(fv_error(c), part)) fail_msg("'%s' does not say '%s'", fv_error(c), part);
-    if (fv_error_status(c) != status) fail_msg("'%s' is %s", fv_error(c), fv_status_name(fv_error_status(c)));
-    fv_clear_error(c);
-}
+#include "support/fitting.h"
 
 /* ---- Schedules --------------------------------------------------------------------------------------------------- */
 
@@ -103,7 +81,7 @@ static void bad_schedules_are_refused(void **state) {
         { fv_cosine(.warmup_epochs = -1), "-1" },
         { fv_exponential(.gamma = NAN), "exponential: nan" },
     };
-    fv_context *c = open_on("reference");
+    fv_context *c = open_on("reference", 1);
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         fv_schedule_check(c, &bad[i].schedule);
         expect_error(c, FV_ERROR_ARGUMENT, bad[i].part);
@@ -139,7 +117,7 @@ static void optimizers_have_their_defaults(void **state) {
         { fv_adam(.epsilon = NAN), "epsilon nan" },
         { fv_sgd(.weight_decay = INFINITY), "inf" },
     };
-    fv_context *c = open_on("reference");
+    fv_context *c = open_on("reference", 1);
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         fv_optimizer_check(c, &bad[i].optimizer);
         expect_error(c, FV_ERROR_ARGUMENT, bad[i].part);
@@ -151,7 +129,7 @@ static void optimizers_have_their_defaults(void **state) {
 
 static void an_epoch_takes_every_sample_once(void **state) {
     enum { N = 1000, FIRST = 100, PART = 300 };
-    fv_context *c = open_on("reference");
+    fv_context *c = open_on("reference", 1);
     fv_dataset *whole = fv_digits(c, N, 1), *part = fv_dataset_take(whole, FIRST, PART);
     static int32_t a[N], b[N];
     bool seen[N] = { 0 };
@@ -287,7 +265,7 @@ static void fit_equals_the_steps_written_out(void **state) {
         double losses[EPOCHS], within = i % 3 ? 5e-6 : 1e-6;
         line l = { .w = { 0.5, -0.25, 0.125 }, .b = 0.0625 };
         const float start[INPUTS] = { 0.5f, -0.25f, 0.125f }, bias = 0.0625f;
-        fv_context *c = open_on(devices[i % 3]);
+        fv_context *c = open_on(devices[i % 3], 1);
         fv_dataset *data =
             fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
                                                             .inputs = &(fv_array){ x, FV_F32, 2, { SAMPLES, INPUTS } },
@@ -337,7 +315,7 @@ static void evaluation_counts_and_averages(void **state) {
     float x[N][C];
     int32_t label[N];
     fv_random r = fv_random_make(9, 9);
-    double loss = 0;
+    double loss = 0, smoothed = 0;
     int64_t correct = 0, top3 = 0;
     for (int i = 0; i < N; i++) {
         double sum = 0;
@@ -346,14 +324,16 @@ static void evaluation_counts_and_averages(void **state) {
         for (int k = 0; k < C; k++) x[i][k] = (float)(2 * fv_random_normal(&r));
         for (int k = 0; k < C; k++) sum += exp((double)x[i][k]), better += x[i][k] > x[i][label[i]];
         loss += (log(sum) - (double)x[i][label[i]]) / N;
+        for (int k = 0; k < C; k++) smoothed += (0.8 * (k == label[i]) + 0.2 / C) * (log(sum) - (double)x[i][k]) / N;
         correct += better == 0;
         top3 += better < 3;
     }
+    smoothed += 0.5 * C;
     loss += 0.5 * C; /* the penalty: l2 times the sum of squares of the unit matrix */
     static const fv_activation activation[] = { FV_LINEAR, FV_SOFTMAX,
                                                 FV_LOG_SOFTMAX }; /* the loss looks through the last two */
     for (int i = 0; i < 3; i++) {
-        fv_context *c = open_on("reference");
+        fv_context *c = open_on("reference", 1);
         fv_net *net = identity_net(c, C, activation[i]);
         fv_dataset *data =
             fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
@@ -379,7 +359,12 @@ static void evaluation_counts_and_averages(void **state) {
         fv_evaluate(net, data, .result = (fv_result *)(void *)&small);
         assert_int_equal(small.correct, correct);
         assert_int_equal(small.guard, 77);
+        fv_fit(net, data, .validation = data, .batch_size = 4, .label_smoothing = 0.2f,
+               .optimizer = fv_sgd(.learning_rate = FV_ZERO));
         no_error(c);
+        assert_float_equal(fv_net_history(net).epoch[0].loss, smoothed, 1e-5);
+        assert_float_equal(fv_net_history(net).epoch[0].val_loss, smoothed, 1e-5);
+        assert_float_equal(fv_net_history(net).epoch[0].accuracy, (double)correct / N, 1e-6);
         fv_evaluate(net, data, .top_k = -1);
         expect_error(c, FV_ERROR_ARGUMENT, "the first -1 classes");
         fv_evaluate(net, NULL);
@@ -403,7 +388,7 @@ static void labels_of_pixels_are_rows(void **state) {
         (&label[0][0][0])[i] = i % 3 ? best : (best + 1) % C;
         right += i % 3 != 0;
     }
-    fv_context *c = open_on("reference");
+    fv_context *c = open_on("reference", 1);
     fv_net *net = fv_net_new(c, "pixels");
     fv_output(net, fv_activate(net, fv_input(net, H, W, C), .activation = FV_SOFTMAX));
     fv_dataset *data =
@@ -441,7 +426,7 @@ static void several_outputs_have_losses_and_weights(void **state) {
         for (int k = 0; k < 2; k++) squares += pow((double)x[i][k] - (double)y[i][k], 2) / 2 / N;
         entropy += (log(exp((double)x[i][0]) + exp((double)x[i][1])) - (double)x[i][label[i]]) / N;
     }
-    fv_context *c = open_on("reference");
+    fv_context *c = open_on("reference", 1);
     fv_net *net = fv_net_new(c, "two");
     fv_node in = fv_input(net, 2);
     fv_node a = fv_dense(net, in, .units = 2, .kernel_initializer = fv_zeros(), .no_bias = true, .name = "a");
@@ -482,7 +467,7 @@ static void several_outputs_have_losses_and_weights(void **state) {
 static void a_loss_of_ones_own(void **state) {
     enum { N = 4 };
     float x[N][2] = { { 1, 2 }, { 3, 4 }, { 5, 6 }, { 7, 8 } }, y[N][2] = { { 0, 0 }, { 0, 0 }, { 0, 0 }, { 0, 0 } };
-    fv_context *c = open_on("reference");
+    fv_context *c = open_on("reference", 1);
     fv_net *net = identity_net(c, 2, FV_LINEAR);
     fv_dataset *data = fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
                                                                        .inputs = &(fv_array){ x, FV_F32, 2, { N, 2 } },
@@ -508,7 +493,7 @@ static void a_loss_of_ones_own(void **state) {
 /* ---- What does not fit ------------------------------------------------------------------------------------------- */
 
 static void what_does_not_fit_is_named(void **state) {
-    fv_context *c = open_on("reference");
+    fv_context *c = open_on("reference", 1);
     fv_dataset *digits = fv_digits(c, 20, 1);
     fv_net *net = fv_net_new(c, "lenet5");
     fv_node x = fv_input(net, 32, 32, 1);
@@ -565,7 +550,7 @@ static void what_does_not_fit_is_named(void **state) {
 
 static void prediction_is_the_same_from_everywhere(void **state) {
     enum { N = 10 };
-    fv_context *c = open_on("cpu");
+    fv_context *c = open_on("cpu", 1);
     fv_dataset *digits = fv_digits(c, N, 4);
     fv_net *net = fv_net_new(c, "small");
     fv_node x = fv_conv2d(net, fv_input(net, 28, 28, 1), .filters = 3, .kernel = 5, .stride = 3, .activation = FV_RELU);

@@ -1,5 +1,6 @@
 /* convolution.c - conv2d, its gradients and its fused form: reads the problem, chooses the algorithm (the first of an ordered list
- * that fits; the others say why not) and hands over. A 1x1 convolution with stride 1 is a matrix product of pixels. */
+ * that fits; the others say why not) and hands over. A 1x1 convolution with stride 1 is a product of matrices, pixels x channels;
+ * so is one whose filters cover the image, images x values. */
 #include "cpu/conv.h"
 #include "cpu/gemm.h"
 #include <stdio.h>
@@ -21,21 +22,33 @@ static conv_problem problem_of(const fv_task *task) {
     return p;
 }
 
-/* ---- 1x1: a product of matrices ------------------------------------------------------------------------------------------------ */
+/* ---- A product of matrices: one tap, or taps that cover the image exactly ------------------------------------------------------------ */
+static bool covers_image(const conv_problem *p) {
+    return p->y_size[0] == 1 && p->y_size[1] == 1 && p->taps[0] == p->x_size[0] && p->taps[1] == p->x_size[1] && !p->pad[0] && !p->pad[1] &&
+           p->dilation[0] == 1 && p->dilation[1] == 1 && !p->flip;
+}
 static const char *not_a_product(const conv_problem *p) {
-    if (p->taps[0] != 1 || p->taps[1] != 1) return "more than one tap";
-    if (p->stride[0] != 1 || p->stride[1] != 1) return "stride";
     if (p->groups != 1) return "groups";
-    if (p->x_size[0] != p->y_size[0] || p->x_size[1] != p->y_size[1] || p->pad[0] || p->pad[1]) return "padding";
-    return NULL;
+    if (covers_image(p)) return NULL;
+    if (p->taps[0] != 1 || p->taps[1] != 1) return "several taps";
+    if (p->stride[0] != 1 || p->stride[1] != 1) return "stride";
+    return p->x_size[0] != p->y_size[0] || p->x_size[1] != p->y_size[1] || p->pad[0] || p->pad[1] ? "padding" : NULL;
+}
+static const char *no_covering_product(const conv_problem *p) {
+    return p->groups == 1 && covers_image(p) ? NULL : "taps do not cover the image";
 }
 static gemm product_of(const fv_task *task, const conv_plan *plan) {
     const conv_problem *p = &plan->problem;
-    int64_t pixels = p->images * p->y_size[0] * p->y_size[1];
+    int64_t pixels = p->images * p->y_size[0] * p->y_size[1], values = conv_taps(p) * p->channels;
+    const float *a = task->input[0].data, *b = task->input[1].data;
+    float *c = task->output[0].data;
+    if (task->op == FV_OP_conv2d_weight_gradient) /* dy' x: inputs are x, dy */
+        return (gemm){ .m = p->filters, .n = values, .k = pixels, .a = b, .lda = p->filters, .a_columns = true, .b = a, .ldb = values, .c = c,
+                       .ldc = values };
     bool gradient = task->op == FV_OP_conv2d_data_gradient;
-    int64_t in = gradient ? p->filters : p->channels, out = gradient ? p->channels : p->filters;
-    return (gemm){ .m = pixels, .n = out, .k = in, .a = task->input[0].data, .lda = in, .b = task->input[1].data, .ldb = p->channels,
-                   .b_columns = !gradient, .c = task->output[0].data, .ldc = out, .finish = conv_finish(task) };
+    int64_t in = gradient ? p->filters : values, out = gradient ? values : p->filters;
+    return (gemm){ .m = pixels, .n = out, .k = in, .a = a, .lda = in, .b = b, .ldb = values, .b_columns = !gradient, .c = c, .ldc = out,
+                   .finish = conv_finish(task) };
 }
 static int product_prepare(fv_device *device, fv_task *task, conv_plan *plan) {
     gemm g = product_of(task, plan);
@@ -48,12 +61,13 @@ static int product_run(fv_device *device, const fv_task *task, const conv_plan *
     return FV_OK;
 }
 static const conv_algorithm product = { "matrix product", not_a_product, product_prepare, product_run };
+static const conv_algorithm covering = { "matrix product", no_covering_product, product_prepare, product_run };
 
 /* ---- Choice --------------------------------------------------------------------------------------------------------------------- */
-enum { CHOICES = 4 };
+enum { CHOICES = 5 };
 static const conv_algorithm *const forward[CHOICES] = { &product, &ISA(conv_depthwise_forward), &ISA(conv_bordered_forward), &ISA(conv_direct_forward) };
 static const conv_algorithm *const data[CHOICES] = { &product, &ISA(conv_depthwise_data), &ISA(conv_direct_data) };
-static const conv_algorithm *const weights[CHOICES] = { &ISA(conv_depthwise_weights), &ISA(conv_bordered_weights), &ISA(conv_direct_weights) };
+static const conv_algorithm *const weights[CHOICES] = { &covering, &ISA(conv_depthwise_weights), &ISA(conv_bordered_weights), &ISA(conv_direct_weights) };
 
 static const conv_algorithm *choose_algorithm(const conv_algorithm *const *list, const conv_problem *p, char *text) {
     char others[CONV_TEXT] = "";

@@ -72,13 +72,11 @@ tile_fn *const ISA(tile_rows)[2][TILE_ROWS + 1] = { { ALL(rows_1_) }, { ALL(rows
 tile_fn *const ISA(tile_columns)[2][TILE_ROWS + 1] = { { ALL(columns_1_) }, { ALL(columns_2_) } };
 
 /* ---- Edges and what follows the sum ------------------------------------------------------------------------------------------ */
+/* Whole vectors: c has room for them. Reading back a part just stored would stall. */
 INLINE void finish_with(float *c, int64_t ldc, int rows, int64_t columns, const float *bias, const int activation) {
     for (int64_t j = 0; j < columns; j += LANES) {
         vf shift = bias ? load_up_to(bias + j, columns - j) : (vf){ 0 };
-        for (int m = 0; m < rows; m++) {
-            float *at = c + m * ldc + j;
-            store_up_to(at, activate(load_up_to(at, columns - j) + shift, activation), columns - j);
-        }
+        for (int m = 0; m < rows; m++) store(c + m * ldc + j, activate(load(c + m * ldc + j) + shift, activation));
     }
 }
 static void finish_tile(float *c, int64_t ldc, int rows, int64_t columns, const float *bias, int activation) {
@@ -96,17 +94,22 @@ void ISA(tile_apply)(tile_fn *const kernel[2][TILE_ROWS + 1], int rows, int64_t 
     int vectors = columns <= LANES ? 1 : 2, width = vectors * LANES;
     if (columns == width) {
         kernel[vectors - 1][rows](a, lda, b, segment, segments, c, ldc, accumulate);
-    } else {
-        float edge[TILE_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
-        kernel[vectors - 1][rows](a, lda, b, segment, segments, edge, width, false);
-        for (int m = 0; m < rows; m++)
-            for (int64_t j = 0; j < columns; j += LANES) {
-                float *at = c + m * ldc + j;
-                vf x = load(edge + m * width + j);
-                store_up_to(at, accumulate ? load_up_to(at, columns - j) + x : x, columns - j);
-            }
+        if (finish) finish_tile(c, ldc, rows, columns, finish->bias, finish->activation);
+        return;
     }
-    if (finish) finish_tile(c, ldc, rows, columns, finish->bias, finish->activation);
+    float edge[TILE_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
+    int64_t whole = vectors == 2 ? LANES : 0, part = columns - whole; /* part: of the last vector */
+    kernel[vectors - 1][rows](a, lda, b, segment, segments, edge, width, false);
+    for (int m = 0; m < rows && accumulate; m++) {
+        float *at = edge + m * width;
+        if (whole) store(at, load(at) + load(c + m * ldc));
+        store(at + whole, load(at + whole) + load_part(c + m * ldc + whole, (int)part));
+    }
+    if (finish) finish_tile(edge, width, rows, columns, finish->bias, finish->activation);
+    for (int m = 0; m < rows; m++) {
+        if (whole) store(c + m * ldc, load(edge + m * width));
+        store_part(c + m * ldc + whole, load(edge + m * width + whole), (int)part);
+    }
 }
 
 INLINE void store_turned(const float *tile, int width, int rows, int64_t columns, float *c, int64_t ldc, bool accumulate,

@@ -71,7 +71,7 @@ static int read_weight(incoming *in, hid_t group, const char *path, const fv_ker
     if (!values) return in->h5->context->status;
     fv_net_weight_keras_shape(w->weight, &wanted);
     int status = FV_OK;
-    if (!fv_shape_equal(&shape, &wanted)) {
+    if (!fv_net_weight_fits(w->weight, &shape)) {
         status = fail(in, "layer %s: its %s is %s in the file, but %s in the net %s", w->layer->name, w->weight->name,
                       fv_shape_text(&shape, there), fv_shape_text(&wanted, here), w->net->name);
     } else {

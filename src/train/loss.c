@@ -159,12 +159,16 @@ fv_value fv_loss_record(fv_tape *tape, fv_net *net, const fv_loss_settings *s, c
     fv_context *context = tape->object.context;
     fv_value sum = { 0 };
     for (int32_t i = 0; i < count && fv_ok(context); i++) {
-        char name[160];
-        snprintf(name, sizeof name, "%s, output %s", net->name, net->layer[net->node[net->output[i]].layer].name);
-        fv_value loss =
-            to_scalar(tape, loss_of(tape, s, name, s->losses ? s->losses[i] : s->loss, outputs[i], targets[i]));
+        const char *layer = net->layer[net->node[net->output[i]].layer].name;
+        char name[320], label[160];
+        snprintf(name, sizeof name, "%s, output %s", net->name, layer);
+        snprintf(label, sizeof label, "%s/loss", layer);
+        fv_tape_label(tape, label);
+        fv_loss kind = s->losses ? s->losses[i] : s->loss;
+        fv_value loss = to_scalar(tape, loss_of(tape, s, name, kind, outputs[i], targets[i]));
         if (loss.id) sum = add(tape, sum, scaled(tape, loss, s->weights ? s->weights[i] : 1));
     }
+    fv_tape_label(tape, NULL);
     fv_value extra = fv_ok(context) ? penalties(tape, net) : (fv_value){ 0 };
     if (extra.id) sum = add(tape, sum, extra);
     return fv_ok(context) ? sum : (fv_value){ 0 };

@@ -65,7 +65,7 @@ KERNEL(copy) {
     return FV_OK;
 }
 
-/* ---- Conversion: integers truncate towards zero and saturate, NaN becomes 0; 16-bit types round to nearest even ---- */
+/* ---- Conversion: integers truncate towards zero and saturate, NaN becomes 0; 16-bit types round to nearest even -- */
 
 static double from_bf16(uint16_t bits) {
     const uint32_t wide = (uint32_t)bits << 16;

@@ -1,0 +1,375 @@
+/* test_keras.c - Keras's layouts in both directions: nets that come back from files, files of other writers, files that do not
+ * fit or are damaged. Files that Keras itself wrote come from FOVEA_DATA. */
+#define _GNU_SOURCE
+#include "nets.h"
+#include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+static void nets_come_back_from_files(void **state) {
+    (void)state;
+    static fv_net *(*const makers[])(const char *) = { chain, branches, nested };
+    for (size_t i = 0; i < 3; i++) {
+        fv_net *net = makers[i]("model"), *fresh = makers[i]("fresh");
+        fill_weights(net, 1);
+        assert_int_equal(fv_save(net, path_of("one.h5")), 0);
+        fv_net *loaded = fv_load(ctx, path_of("one.h5"));
+        assert_works();
+        assert_string_equal(fv_net_name(loaded), "model");
+        assert_true(weights_equal(net, loaded));
+        assert_int_equal(fv_save(loaded, path_of("two.h5")), 0);
+        assert_equal_files(path_of("one.h5"),
+                           path_of("two.h5")); /* nothing is lost, and nothing tells of time or place */
+        assert_false(weights_equal(net, fresh));
+        assert_int_equal(fv_load_weights(fresh, path_of("one.h5")), 0);
+        assert_true(weights_equal(net, fresh));
+    }
+}
+
+static void layers_are_in_the_order_of_keras(void **state) {
+    (void)state;
+    static const char *const expected[] = { "input", "deep1_pad", "deep1",  "deep2", "near", "depthwise",
+                                            "sum",   "cat",       "shared", "gap",   "top" };
+    static const char *const inner[] = { "bn/gamma",    "bn/beta",   "last/kernel",    "last/bias",
+                                         "conv/kernel", "conv/bias", "bn/moving_mean", "bn/moving_variance" };
+    fv_h5 h;
+    void *image;
+    fv_h5_texts names;
+    assert_int_equal(fv_save(branches("model"), path_of("order.h5")), 0);
+    open_image(&h, path_of("order.h5"), &image);
+    hid_t group = fv_h5_open_group(&h, h.file, "model_weights");
+    assert_int_equal(fv_h5_get_texts(&h, group, "layer_names", &names), 0);
+    assert_int_equal(names.count, sizeof expected / sizeof *expected);
+    for (size_t i = 0; i < names.count; i++) assert_string_equal(names.text[i], expected[i]);
+    fv_h5_free_texts(&names);
+    fv_h5_close(&h);
+    fv_free(image);
+    assert_int_equal(fv_save(nested("model"), path_of("order.h5")), 0); /* first what is trained, then the rest */
+    open_image(&h, path_of("order.h5"), &image);
+    group = fv_h5_open_group(&h, h.file, "model_weights/inner");
+    assert_int_equal(fv_h5_get_texts(&h, group, "weight_names", &names), 0);
+    assert_int_equal(names.count, 8);
+    for (size_t i = 0; i < names.count; i++) assert_string_equal(names.text[i], inner[i]);
+    fv_h5_free_texts(&names);
+    fv_h5_close(&h);
+    fv_free(image);
+}
+
+/* While the context holds an error nothing is written, and a file that cannot be written stays. */
+static void a_failed_save_keeps_the_file(void **state) {
+    (void)state;
+    fv_net *net = chain("model");
+    size_t size, after;
+    assert_int_equal(fv_save(net, path_of("kept.h5")), 0);
+    unsigned char *old = read_file(path_of("kept.h5"), &size);
+    fill_weights(net, 5);
+    fv_fail(ctx, FV_ERROR_NUMERIC, "the loss is not finite");
+    assert_int_equal(fv_save(net, path_of("kept.h5")), FV_ERROR_NUMERIC);
+    fv_clear_error(ctx);
+    struct rlimit limit, small;
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    small = limit;
+    small.rlim_cur = size / 2;
+    setrlimit(RLIMIT_FSIZE, &small);
+    assert_int_equal(fv_save(net, path_of("kept.h5")), FV_ERROR_FILE);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    signal(SIGXFSZ, handler);
+    assert_fails(FV_ERROR_FILE, "the file that was there is whole");
+    unsigned char *bytes = read_file(path_of("kept.h5"), &after);
+    assert_int_equal(size, after);
+    assert_memory_equal(old, bytes, size);
+    free(old);
+    free(bytes);
+    fv_save(net, "");
+    assert_fails(FV_ERROR_ARGUMENT, "no path");
+    assert_int_equal(fv_save(NULL, "x"), FV_ERROR_ARGUMENT);
+}
+
+/* ---- Files that do not fit --------------------------------------------------------------------------------------- */
+
+static void weights_that_do_not_fit_are_refused_whole(void **state) {
+    (void)state;
+    fv_net *saved = chain("saved"), *net = fv_net_new(ctx, "other"), *before = fv_net_new(ctx, "other");
+    for (int i = 0; i < 2; i++) {
+        fv_net *n = i ? before : net;
+        fv_node x =
+            fv_conv2d(n, fv_input(n, 8, 8, 2), .filters = 3, .kernel = 3, .padding = 1, .stride = 2, .name = "c1");
+        x = fv_batch_norm(n, x, .name = "bn");
+        fv_output(n, fv_dense(n, fv_flatten(n, x), .units = 5, .name = "out"));
+        fill_weights(n, 100);
+    }
+    assert_int_equal(fv_save(saved, path_of("saved.h5")), 0);
+    fv_load_weights(net, path_of("saved.h5"));
+    assert_fails(FV_ERROR_FORMAT, "layer out: its kernel is [48, 4] in the file, but [48, 5] in the net other");
+    assert_true(weights_equal(net, before)); /* though the first layers did fit */
+    fv_net *shorter = fv_net_new(ctx, "shorter");
+    fv_output(shorter, fv_conv2d(shorter, fv_input(shorter, 8, 8, 2), .filters = 3, .kernel = 3, .name = "c1"));
+    fv_load_weights(shorter, path_of("saved.h5"));
+    assert_fails(FV_ERROR_FORMAT, "holds weights of 3 layers, but the net shorter has 1 layers with weights");
+    fv_net *bare = fv_net_new(ctx, "bare");
+    fv_node x = fv_conv2d(bare, fv_input(bare, 8, 8, 2), .filters = 3, .kernel = 3, .padding = 1, .stride = 2,
+                          .no_bias = true, .name = "c1");
+    fv_output(bare, fv_dense(bare, fv_flatten(bare, fv_batch_norm(bare, x, .name = "bn")), .units = 4, .name = "out"));
+    fv_load_weights(bare, path_of("saved.h5"));
+    assert_fails(FV_ERROR_FORMAT, "layer c1: the file has 2 weights for it (as c1), but the net bare has 1");
+}
+
+/* Names that all fit are followed; else the order counts. */
+static void layers_match_by_name_or_by_position(void **state) {
+    (void)state;
+    static const char *const order[3][2] = { { "a", "b" }, { "b", "a" }, { "x", "y" } };
+    fv_net *net[3];
+    for (int i = 0; i < 3; i++) {
+        net[i] = fv_net_new(ctx, "net");
+        fv_node x = fv_dense(net[i], fv_input(net[i], 3), .units = 3, .name = order[i][0]);
+        fv_output(net[i], fv_dense(net[i], x, .units = 3, .name = order[i][1]));
+        fill_weights(net[i], (float)(10 * i));
+    }
+    assert_int_equal(fv_save(net[0], path_of("names.h5")), 0);
+    assert_int_equal(fv_load_weights(net[1], path_of("names.h5")), 0);
+    assert_int_equal(fv_load_weights(net[2], path_of("names.h5")), 0);
+    float first[9], second[9];
+    assert_int_equal(fv_get_weights(net[0], "a", 0, FV_NATIVE, first, sizeof first), 0);
+    assert_int_equal(fv_get_weights(net[1], "a", 0, FV_NATIVE, second, sizeof second), 0);
+    assert_memory_equal(first, second, sizeof first);
+    assert_int_equal(fv_get_weights(net[2], "x", 0, FV_NATIVE, second, sizeof second), 0);
+    assert_memory_equal(first, second, sizeof first);
+}
+
+static void foreign_files_are_refused(void **state) {
+    (void)state;
+    fv_net *net = chain("model");
+    assert_null(fv_load(ctx, path_of("nowhere.h5")));
+    assert_fails(FV_ERROR_FILE, "nowhere.h5: cannot be opened: No such file");
+    assert_null(fv_load(ctx, folder));
+    assert_fails(FV_ERROR_FILE, "is a folder");
+    assert_null(fv_load(ctx, NULL));
+    assert_fails(FV_ERROR_ARGUMENT, "no path");
+    static const char *const contents[] = { "", "epoch,loss\n", "\x89PNG\r\n\x1a\n0000", "\x89HDF\r\n\x1a\n",
+                                            "PK\3\4 and so on" };
+    static const char *const words[] = { "neither an HDF5 file", "neither an HDF5 file", "neither an HDF5 file",
+                                         "damaged or incomplete HDF5", "damaged zip" };
+    for (int i = 0; i < 5; i++) {
+        assert_null(fv_load(ctx, write_file("foreign", contents[i], strlen(contents[i]))));
+        assert_fails(FV_ERROR_FORMAT, words[i]);
+        fv_load_weights(net, path_of("foreign"));
+        assert_fails(FV_ERROR_FORMAT, words[i]);
+    }
+}
+
+/* ---- Files of others, made with libhdf5 -------------------------------------------------------------------------- */
+
+/* Weights alone, in Keras 2's names, the lists fixed-length or in parts, the numbers f32 or f64. */
+static void weights_alone_are_read(void **state) {
+    (void)state;
+    for (int parts = 0; parts < 2; parts++) {
+        hid_t type = parts ? H5T_IEEE_F64LE : H5T_IEEE_F32LE,
+              file = H5Fcreate(path_of("alone.h5"), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+        if (parts) {
+            put_fixed(file, "layer_names0", (const char *[]){ "dense_7", "dropout" }, 2);
+            put_fixed(file, "layer_names1", (const char *[]){ "dense_8" }, 1);
+        } else {
+            put_fixed(file, "layer_names", (const char *[]){ "dense_7", "dropout", "dense_8" }, 3);
+        }
+        put_ramp(file, "dense_7/dense_7/kernel:0", type, 2, k1, 1);
+        put_ramp(file, "dense_7/dense_7/bias:0", type, 1, b1, 11);
+        put_ramp(file, "dense_8/dense_8/kernel:0", type, 2, k2, 21);
+        put_ramp(file, "dense_8/dense_8/bias:0", type, 1, b2, 31);
+        hid_t group = H5Gopen2(file, "dense_7", H5P_DEFAULT);
+        put_fixed(group, "weight_names", (const char *[]){ "dense_7/kernel:0", "dense_7/bias:0" }, 2);
+        H5Gclose(group);
+        group = H5Gcreate2(file, "dropout", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+        put_fixed(group, "weight_names", NULL, 0);
+        H5Gclose(group);
+        group = H5Gopen2(file, "dense_8", H5P_DEFAULT);
+        put_fixed(group, "weight_names", (const char *[]){ "dense_8/kernel:0", "dense_8/bias:0" }, 2);
+        H5Gclose(group);
+        H5Fclose(file);
+        fv_net *net = two_dense();
+        assert_int_equal(fv_load_weights(net, path_of("alone.h5")), 0);
+        assert_two_dense(net);
+        assert_null(fv_load(ctx, path_of("alone.h5")));
+        assert_fails(FV_ERROR_FORMAT, "holds no description of a net, only weights");
+    }
+}
+
+static void the_third_layout_is_read(void **state) {
+    (void)state;
+    for (int names = 0; names < 2; names++) {
+        make_v3(path_of("v3.weights.h5"), names);
+        fv_net *net = two_dense();
+        assert_int_equal(fv_load_weights(net, path_of("v3.weights.h5")), 0);
+        assert_two_dense(net);
+        for (int deflate = 0; deflate < 2; deflate++) {
+            make_archive(path_of("v3.keras"), two_dense_config, path_of("v3.weights.h5"), deflate);
+            net = fv_load(ctx, path_of("v3.keras"));
+            assert_works();
+            assert_two_dense(net);
+        }
+        fv_net *wide = fv_net_new(ctx, "wide");
+        fv_output(wide, fv_dense(wide, fv_dense(wide, fv_input(wide, 2), .units = 4, .name = "first"), .units = 1,
+                                 .name = "second"));
+        fv_load_weights(wide, path_of("v3.keras"));
+        assert_fails(FV_ERROR_FORMAT, "layer first: its kernel is [2, 3] in the file, but [2, 4] in the net wide");
+    }
+    fv_net *conv = fv_net_new(ctx, "conv");
+    fv_output(conv, fv_conv2d(conv, fv_input(conv, 4, 4, 1), .filters = 1, .kernel = 3, .name = "c"));
+    fv_load_weights(conv, path_of("v3.weights.h5"));
+    assert_fails(FV_ERROR_FORMAT, "layer c: the file has no kernel for it (as conv2d)");
+    make_archive(path_of("bad.keras"), "{\"class_name\": [", path_of("v3.weights.h5"), false);
+    assert_null(fv_load(ctx, path_of("bad.keras")));
+    assert_fails(FV_ERROR_FORMAT, "bad.keras: its description of the net is no JSON");
+    make_archive(path_of("bad.keras"),
+                 "{\"class_name\": \"Sequential\", \"config\": {\"layers\": [{\"class_name\": \"LSTM\", \"config\": "
+                 "{\"name\": \"l\", \"batch_input_shape\": [null, 2]}}]}}",
+                 path_of("v3.weights.h5"), false);
+    assert_null(fv_load(ctx, path_of("bad.keras")));
+    assert_true(strstr(fv_error(ctx), "bad.keras: ") && strstr(fv_error(ctx), "LSTM"));
+    fv_clear_error(ctx);
+}
+
+/* ---- Damage ------------------------------------------------------------------------------------------------------ */
+
+/* Every beginning of the file is refused, with the file's name, or loads the same net. */
+static void refuse_every_cut(const char *path, fv_net *original, size_t step) {
+    size_t size;
+    unsigned char *bytes = read_file(path, &size);
+    for (size_t cut = 0; cut < size; cut += cut + 200 < size && cut > 200 ? step : 1) {
+        fv_net *net = fv_load(ctx, write_file("cut", bytes, cut));
+        if (net)
+            assert_true(weights_equal(net, original));
+        else
+            assert_true(fv_error_status(ctx) == FV_ERROR_FORMAT && strstr(fv_error(ctx), "/cut: ") &&
+                        !strchr(fv_error(ctx), '\n'));
+        fv_clear_error(ctx);
+        fv_net_free(net);
+    }
+    free(bytes);
+}
+
+static void cut_files_are_refused(void **state) {
+    (void)state;
+    fv_net *net = two_dense();
+    assert_int_equal(fv_save(net, path_of("whole.h5")), 0);
+    refuse_every_cut(path_of("whole.h5"), net, getenv("FOVEA_QUICK") ? 97 : 7);
+    make_v3(path_of("v3.weights.h5"), true);
+    for (int deflate = 0; deflate < 2; deflate++) {
+        make_archive(path_of("whole.keras"), two_dense_config, path_of("v3.weights.h5"), deflate);
+        fv_net *loaded = fv_load(ctx, path_of("whole.keras"));
+        refuse_every_cut(path_of("whole.keras"), loaded, getenv("FOVEA_QUICK") ? 97 : 7);
+    }
+}
+
+/* One bit of any number in the file is noticed. */
+static void changed_numbers_are_noticed(void **state) {
+    (void)state;
+    fv_net *net = two_dense();
+    fill_weights(net, 3);
+    assert_int_equal(fv_save(net, path_of("sum.h5")), 0);
+    size_t size;
+    unsigned char *bytes = read_file(path_of("sum.h5"), &size);
+    static const char *const names[] = { "first/first/kernel", "first/first/bias", "second/second/kernel",
+                                         "second/second/bias" };
+    for (int i = 0; i < 4; i++) {
+        hid_t file = H5Fopen(path_of("sum.h5"), H5F_ACC_RDONLY, H5P_DEFAULT),
+              group = H5Gopen2(file, "model_weights", H5P_DEFAULT);
+        hid_t dataset = H5Dopen2(group, names[i], H5P_DEFAULT);
+        haddr_t at = H5Dget_offset(dataset);
+        hsize_t stored = H5Dget_storage_size(dataset);
+        H5Dclose(dataset);
+        H5Gclose(group);
+        H5Fclose(file);
+        for (hsize_t k = 0; k < stored; k++) {
+            bytes[at + k] ^= 1;
+            assert_null(fv_load(ctx, write_file("changed.h5", bytes, size)));
+            assert_fails(FV_ERROR_FORMAT, "its checksum does not fit: the file is damaged");
+            bytes[at + k] ^= 1;
+        }
+    }
+    char *units = memmem(bytes, size, "\"units\": 3", 10); /* and so is the description */
+    assert_non_null(units);
+    units[9] = '4';
+    assert_null(fv_load(ctx, write_file("changed.h5", bytes, size)));
+    assert_fails(FV_ERROR_FORMAT, "the checksum of its description does not fit");
+    free(bytes);
+}
+
+/* ---- Files that Keras wrote -------------------------------------------------------------------------------------- */
+
+/* Weight k, element i: (i mod 97) / 97 - 0.5, plus one for vectors with k mod 4 = 3. */
+static void assert_golden(fv_net *net) {
+    static const struct {
+        const char *layer;
+        int k;
+    } layers[] = { { "a", 0 }, { "b", 2 }, { "out", 4 } };
+    for (int l = 0; l < 3; l++)
+        for (int w = 0; w < 2; w++) {
+            int64_t dims[FV_RANK], elements = 1;
+            int rank = fv_weight_shape(net, layers[l].layer, w, FV_KERAS, dims);
+            for (int i = 0; i < rank; i++) elements *= dims[i];
+            float values[256];
+            assert_int_equal(
+                fv_get_weights(net, layers[l].layer, w, FV_KERAS, values, (size_t)elements * sizeof(float)), 0);
+            for (int64_t i = 0; i < elements; i++) {
+                double expected = (double)(i % 97) / 97 - 0.5 + (rank == 1 && (layers[l].k + w) % 4 == 3 ? 1 : 0);
+                assert_true(fabs(values[i] - expected) < 1e-6);
+            }
+        }
+}
+
+static void files_of_keras_are_read(void **state) {
+    (void)state;
+    const char *data = getenv("FOVEA_DATA");
+    char path[1024];
+    snprintf(path, sizeof path, "%s/models/keras_golden/func_keras316.h5", data ? data : "");
+    if (!data || access(path, R_OK)) {
+        print_message("FOVEA_DATA is not set or lacks models/keras_golden: Keras's own files are not read\n");
+        skip();
+    }
+    static const char *const containers[] = { "h5", "keras", "weights.h5" };
+    fv_net *net = NULL;
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/models/keras_golden/func_keras316.%s", data, containers[i]);
+        if (i < 2) {
+            net = fv_load(ctx, path);
+        } else {
+            fill_weights(net, 9);
+            fv_load_weights(net, path);
+        }
+        assert_works();
+        assert_golden(net);
+        snprintf(path, sizeof path, "%s/models/keras_golden/seq_keras316.%s", data, containers[i]);
+        if (i < 2)
+            assert_null(fv_load(ctx, path));
+        else
+            fv_load_weights(net, path);
+        assert_true(fv_error_status(ctx) != FV_OK && strstr(fv_error(ctx), path) &&
+                    (i == 2 || strstr(fv_error(ctx), "Conv2D")));
+        fv_clear_error(ctx);
+    }
+    snprintf(path, sizeof path, "%s/models/keras/fer2013_mini_XCEPTION.102-0.66.hdf5", data);
+    assert_null(fv_load(ctx, path));
+    assert_fails(FV_ERROR_UNSUPPORTED, "SeparableConv2D");
+    snprintf(path, sizeof path, "%s/models/caffe/sample_data.h5", data);
+    assert_null(fv_load(ctx, path));
+    assert_fails(FV_ERROR_FORMAT, "holds no description of a net");
+    fv_load_weights(net, path);
+    assert_fails(FV_ERROR_FORMAT, "holds no weights in a layout of Keras");
+}
+
+int main(void) {
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* for what the tests themselves ask of libhdf5 */
+    const struct CMUnitTest tests[] = { TEST(nets_come_back_from_files),
+                                        TEST(layers_are_in_the_order_of_keras),
+                                        TEST(a_failed_save_keeps_the_file),
+                                        TEST(weights_that_do_not_fit_are_refused_whole),
+                                        TEST(layers_match_by_name_or_by_position),
+                                        TEST(foreign_files_are_refused),
+                                        TEST(weights_alone_are_read),
+                                        TEST(the_third_layout_is_read),
+                                        TEST(cut_files_are_refused),
+                                        TEST(changed_numbers_are_noticed),
+                                        TEST(files_of_keras_are_read) };
+    return run_in_scratch("keras", tests);
+}
