@@ -24,7 +24,7 @@ static fv_net *lenet5(fv_context *ctx, const char *variant) {
 
 int main(int argc, char **argv) {
     options o = { .program = "lenet_mnist", .about = "Trains LeNet-5 on MNIST.", .variants = "table|keras|modern", .digits = true,
-                  .epochs = 5, .batch_size = 32, .lr = 0.02f, .momentum = 0.9f, .opt = "sgd", .sched = "cosine" };
+                  .epochs = 5, .batch_size = 64, .lr = 0.05f, .momentum = 0.9f, .weight_decay = 1e-3f, .opt = "sgd", .sched = "cosine" };
     fv_context *ctx = options_open(&o, argc, argv);
     fv_net *net = lenet5(ctx, o.variant);
     fv_dataset *train = options_data(&o, ctx, "mnist", FV_TRAIN), *test = options_data(&o, ctx, "mnist", FV_TEST);

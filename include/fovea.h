@@ -393,7 +393,7 @@ FV_API fv_value fv_op_concat(fv_tape *, fv_values, int axis);
 FV_API fv_value fv_op_dense(fv_tape *, fv_value x, fv_value kernel);                          /* x kernel'         */
 FV_API fv_value fv_op_softmax_cross_entropy(fv_tape *, fv_value logits, fv_value target, float smoothing); /* one a row */
 FV_API fv_value fv_op_mean_squared_error(fv_tape *, fv_value prediction, fv_value target);    /* one a row         */
-FV_API fv_value fv_op_regularization(fv_tape *, fv_net *);  /* the penalties of the net's layers; 0 if none */
+FV_API fv_value fv_op_regularization(fv_tape *, fv_net *);  /* the penalties of the net's layers, a scalar: 0 if none */
 FV_API int fv_watch(fv_tape *, fv_value);                   /* an input that wants a gradient too, as trainable weights do */
 FV_API int fv_backward(fv_tape *, fv_value loss);           /* loss: a scalar */
 FV_API fv_value fv_gradient(fv_tape *, fv_value);           /* after fv_backward; invalid if there is none */

@@ -1,4 +1,5 @@
-/* nets.h - small nets for tests of files, with weights that are all different, and files of other writers made by libhdf5. */
+/* nets.h - small nets for tests of files, with weights that are all different, and files of other writers made by
+ * libhdf5. */
 #ifndef FV_TEST_NETS_H
 #define FV_TEST_NETS_H
 #include "io/keras.h"
@@ -164,15 +165,14 @@ static inline void make_v3(const char *path, bool names) {
     H5Fclose(file);
 }
 
-static inline void make_archive(const char *path, const char *config, const char *weights, bool deflate) {
+static inline void make_archive(const char *path, const char *config, const char *weights, int method) {
     int error;
     remove(path);
     zip_t *archive = zip_open(path, ZIP_CREATE | ZIP_TRUNCATE, &error);
     assert_non_null(archive);
     zip_int64_t one = zip_file_add(archive, "config.json", zip_source_buffer(archive, config, strlen(config), 0), 0);
     zip_int64_t two = zip_file_add(archive, "model.weights.h5", zip_source_file(archive, weights, 0, -1), 0);
-    for (int i = 0; i < 2; i++)
-        zip_set_file_compression(archive, (zip_uint64_t)(i ? two : one), deflate ? ZIP_CM_DEFLATE : ZIP_CM_STORE, 0);
+    for (int i = 0; i < 2; i++) zip_set_file_compression(archive, (zip_uint64_t)(i ? two : one), method, 0);
     assert_int_equal(zip_close(archive), 0);
 }
 

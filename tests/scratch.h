@@ -1,5 +1,6 @@
-/* scratch.h - what tests of files share: a context, a folder of their own, files in it, and the check of an error's words.
- * Included once by a test program, before its tests; run_in_scratch makes both, begins every test anew, and clears up. */
+/* scratch.h - what tests of files share: a context, a folder of their own, files in it, and the check of an error's
+ * words. Included once by a test program, before its tests; run_in_scratch makes both, begins every test anew, and
+ * clears up. */
 #ifndef FV_TEST_SCRATCH_H
 #define FV_TEST_SCRATCH_H
 #include "core/core.h"

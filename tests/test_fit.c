@@ -1,5 +1,5 @@
-/* test_fit.c - how fv_fit runs: it learns, gives the same bits with any number of threads, stops and goes on as if it had
- * never stopped, and tells when a step is not finite. Its options are in test_fit_options.c. */
+/* test_fit.c - how fv_fit runs: it learns, gives the same bits with any number of threads, stops and goes on as if
+ * it had never stopped, and tells when a step is not finite. Its options are in test_fit_options.c. */
 #define _GNU_SOURCE
 #include "support/fitting.h"
 
@@ -243,7 +243,7 @@ static void a_step_that_is_not_finite_is_named(void **state) {
     fv_fit(same, data, .batch_size = 10, .no_shuffle = true, .stop_after_steps = 2);
     fv_get_weights(same, "f1", 0, FV_NATIVE, before, sizeof before);
     fv_fit(net, data, .batch_size = 10, .no_shuffle = true, .epochs = 2, .output = path_of("nan", NULL));
-    expect_error(c, FV_ERROR_NUMERIC, "line: loss is not finite at epoch 1, batch 3: ");
+    expect_error(c, FV_ERROR_NUMERIC, "line: loss is not finite at epoch 1, batch 3: gather_batch batch: input 0");
     fv_get_weights(net, "f1", 0, FV_NATIVE, after, sizeof after);
     assert_memory_equal(before, after, sizeof before); /* as before the failing step */
     assert_int_not_equal(access(path_of("nan", "last.h5"), F_OK), 0);

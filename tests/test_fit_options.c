@@ -1,5 +1,5 @@
-/* test_fit_options.c - what fv_fit does beside its steps: callbacks, early stopping, frozen and shared layers, nets within
- * nets, augmentation, files, the bar on a terminal; and one step written by hand on the tape. */
+/* test_fit_options.c - what fv_fit does beside its steps: callbacks, early stopping, frozen and shared layers, nets
+ * within nets, augmentation, files, the bar on a terminal; and one step written by hand on the tape. */
 #define _GNU_SOURCE
 #include "support/fitting.h"
 #include <fcntl.h>
@@ -277,7 +277,7 @@ static void a_terminal_gets_a_bar(void **state) {
     unsetenv("NO_COLOR");
 }
 
-/* A pixel at the left is seen unless its image was mirrored; which ones are is known from the counter of the random numbers. */
+/* A pixel at the left is seen unless its image was mirrored; which ones are is known from the random numbers. */
 static void training_sees_augmented_images(void **state) {
     enum { N = 50, EPOCHS = 3 };
     static unsigned char x[N][2][3];

@@ -1,5 +1,5 @@
-/* test_sources.c - data from files: IDX and CIFAR, whole, packed, cut short and wrong, the search for them, and the drawn digits.
- * Only the last test needs data. */
+/* test_sources.c - data from files: IDX and CIFAR, whole, packed, cut short and wrong, the search for them, and the
+ * drawn digits. Only the last test needs data. */
 #include "data/data.h"
 #include "scratch.h"
 #include <sys/stat.h>

@@ -51,12 +51,7 @@ static axis_run about_axis(const fv_task *task, bool logarithmic) {
 static void softmax_line(const float *x, float *y, int64_t n, bool logarithmic) {
     vf best = splat(-__builtin_inff()), total = { 0 };
     for (int64_t i = 0; i < n; i += LANES) {
-        vf v = load_up_to(x + i, n - i);
-        if (n - i < LANES) {
-            vf part = splat(-__builtin_inff());
-            store_part((float *)&part, v, (int)(n - i));
-            v = part;
-        }
+        vf v = pad_lanes(load_up_to(x + i, n - i), n - i, -__builtin_inff());
         best = maximum(best, v);
         best = choose(v != v, v, best);
     }
@@ -64,12 +59,7 @@ static void softmax_line(const float *x, float *y, int64_t n, bool logarithmic) 
     for (int64_t i = 0; i < n; i += LANES) {
         vf e = exponential(load_up_to(x + i, n - i) - top);
         if (!logarithmic) store_up_to(y + i, e, n - i);
-        if (n - i < LANES) {
-            vf part = { 0 };
-            store_part((float *)&part, e, (int)(n - i));
-            e = part;
-        }
-        total += e;
+        total += pad_lanes(e, n - i, 0.0f);
     }
     float sum = sum_lanes(total);
     if (logarithmic) {

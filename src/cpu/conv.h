@@ -1,5 +1,6 @@
 /* conv.h - convolution as its algorithms see it. convolution.c chooses one in prepare; conv_direct.c (forward and data gradient),
- * conv_weights.c (weight gradient), conv_bordered.c (few channels) and conv_depthwise.c carry them out. */
+ * conv_weights.c (weight gradient), conv_bordered.c and
+ * conv_scattered.c (few channels) and conv_depthwise.c carry them out. */
 #ifndef FV_CPU_CONV_H
 #define FV_CPU_CONV_H
 #include "cpu/tile.h"
@@ -53,7 +54,7 @@ struct conv_plan {                         /* what prepare keeps with the task *
 extern const conv_algorithm ISA(conv_depthwise_forward), ISA(conv_depthwise_data), ISA(conv_depthwise_weights);
 extern const conv_algorithm ISA(conv_direct_forward), ISA(conv_direct_data);
 extern const conv_algorithm ISA(conv_bordered_forward), ISA(conv_bordered_weights);
-extern const conv_algorithm ISA(conv_direct_weights);
+extern const conv_algorithm ISA(conv_scattered_data), ISA(conv_direct_weights);
 
 /* Bias and activation of a task: inputs 2 and attributes of the fused form, nothing for the others. */
 static inline tile_finish conv_finish(const fv_task *task) {

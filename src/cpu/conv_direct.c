@@ -1,7 +1,8 @@
 /* conv_direct.c - forward and data gradient without unfolding the images: a tile is up to TILE_ROWS pixels of the result, whose
  * sources are copied tap by tap into a small buffer, and runs over panels of filters that are packed once per call.
- * With enough images a tile is one position in several images, so taps that fall into the padding are left out exactly (on a
- * 4x4 map that is a third of the work); with few images it is neighbouring pixels, and such taps are zeros.
+ * On small maps a tile is one position in several images, so taps that fall into the padding are left out exactly (on a 4x4 map
+ * that is a third of the work). With few images, or where the rows of so many would not stay in the cache, it is neighbouring
+ * pixels, and such taps are zeros.
  * The data gradient is the same walk with the roles of channels and filters exchanged and the taps taken from the far end. */
 #include "cpu/conv.h"
 
@@ -9,21 +10,16 @@ enum {
     DEPTH = 576,     /* of the reduction in one visit of a tile */
     FILTERS = 256,   /* whose panels of that depth stay in the second cache */
     TILES = 24,      /* whose unfinished sums stay there while the chunks of the reduction pass */
+    NEAR = 1 << 18,  /* floats of source rows under one tile that stay there */
     SLACK = 16
 };
-
-typedef struct tap_range { int32_t first, last; } tap_range;
-typedef struct axis_table {          /* the taps that reach coordinate o of the result: entry[range[o].first .. last - 1] */
-    tap_range *range;
-    int32_t *tap, *source;
-} axis_table;
 
 typedef struct direct {
     const conv_problem *p;
     bool gradient;
     int64_t size[2], source_size[2];             /* result and source maps */
     int64_t depth, columns;                      /* channels of source and result, of a group */
-    axis_table axis[2];
+    int32_t *reads[2];                           /* on each axis: source of [result][tap], or -1 */
     bool by_images;
     int64_t image_tiles, tiles;                  /* tiles of a position; of a group */
     int64_t chunk_taps, chunk_depth, chunks, depth_chunks;
@@ -32,24 +28,11 @@ typedef struct direct {
 } direct;
 
 /* ---- Preparing --------------------------------------------------------------------------------------------------------------------- */
-static void fill_tables(direct *d, char *memory) {
+static void fill_tables(direct *d, int32_t *memory) {
     for (int axis = 0; axis < 2; axis++) {
-        axis_table *table = &d->axis[axis];
-        int64_t size = d->size[axis], taps = d->p->taps[axis], entry = 0;
-        table->range = (tap_range *)memory;
-        table->tap = (int32_t *)(table->range + size);
-        table->source = table->tap + size * taps;
-        memory = (char *)(table->source + size * taps);
-        for (int64_t o = 0; o < size; o++) {
-            table->range[o].first = (int32_t)entry;
-            for (int64_t t = 0; t < taps; t++) {
-                int64_t source = conv_reads(d->p, d->gradient, axis, o, t);
-                if (source < 0) continue;
-                table->tap[entry] = (int32_t)t;
-                table->source[entry++] = (int32_t)source;
-            }
-            table->range[o].last = (int32_t)entry;
-        }
+        d->reads[axis] = memory;
+        for (int64_t o = 0; o < d->size[axis]; o++)
+            for (int64_t t = 0; t < d->p->taps[axis]; t++) *memory++ = (int32_t)conv_reads(d->p, d->gradient, axis, o, t);
     }
 }
 
@@ -57,7 +40,8 @@ static void choose_sizes(direct *d) {
     const conv_problem *p = d->p;
     int64_t pixels = d->size[0] * d->size[1], taps = conv_taps(p);
     bool sparse = d->gradient && (p->stride[0] > 1 || p->stride[1] > 1); /* most taps of a pixel are missing */
-    d->by_images = p->images >= 8 || sparse;
+    int64_t under = least(p->images, TILE_ROWS) * p->taps[0] * d->source_size[1] * d->depth * p->groups;
+    d->by_images = sparse || (p->images >= 8 && under <= NEAR);
     d->image_tiles = div_up(p->images, TILE_ROWS);
     d->tiles = d->by_images ? pixels * d->image_tiles : div_up(pixels * p->images, TILE_ROWS);
     d->depth_chunks = div_up(d->depth, DEPTH);
@@ -83,13 +67,11 @@ static int prepare(fv_device *device, fv_task *task, conv_plan *plan, bool gradi
     d.depth = (gradient ? p->filters : p->channels) / p->groups;
     d.columns = (gradient ? p->channels : p->filters) / p->groups;
     choose_sizes(&d);
-    size_t table = 0;
-    for (int axis = 0; axis < 2; axis++)
-        table += (size_t)d.size[axis] * (sizeof(tap_range) + 2 * sizeof(int32_t) * (size_t)p->taps[axis]);
+    size_t table = sizeof(int32_t) * (size_t)(d.size[0] * p->taps[0] + d.size[1] * p->taps[1]);
     direct *own = device->host.alloc(device->host.context, sizeof *own + table, "a convolution's plan");
     if (!own) return FV_ERROR_MEMORY;
     *own = d;
-    fill_tables(own, (char *)(own + 1));
+    fill_tables(own, (int32_t *)(own + 1));
     plan->own = own;
     task->scratch_bytes = round_up((int64_t)(d.panel_floats * sizeof(float)) * p->groups, 64) +
                           (d.buffer_bytes + d.segment_bytes) * (size_t)device->threads;
@@ -149,47 +131,61 @@ static void add_segment(tile_state *s, int64_t length, int64_t b) {
 
 /* One position in several images: the taps that reach it, those that lie side by side in the source at once. */
 static void gather_images(const direct *d, const chunk *c, const float *source, int64_t position, int64_t image, int rows, tile_state *s) {
-    const conv_problem *p = d->p;
-    int64_t all = d->depth * p->groups, image_stride = d->source_size[0] * d->source_size[1] * all;
-    const axis_table *ys = &d->axis[0], *xs = &d->axis[1];
-    tap_range y = ys->range[position / d->size[1]], x = xs->range[position % d->size[1]];
+    int64_t taps = d->p->taps[1], all = d->depth * d->p->groups, image_stride = d->source_size[0] * d->source_size[1] * all;
+    const int32_t *ys = d->reads[0] + position / d->size[1] * d->p->taps[0], *xs = d->reads[1] + position % d->size[1] * taps;
     bool joined = all == c->depth; /* neighbours are one stretch of memory */
-    for (int32_t i = y.first; i < y.last; i++)
-        for (int32_t j = x.first; j < x.last;) {
-            int64_t row_tap = ys->tap[i] * p->taps[1], t = row_tap + xs->tap[j];
-            if (t >= c->last_tap) return;
-            int32_t e = j + 1;
-            if (t < c->first_tap) {
-                j = e;
-                continue;
-            }
-            while (joined && e < x.last && xs->source[e] == xs->source[e - 1] + 1 && row_tap + xs->tap[e] < c->last_tap) e++;
-            const float *from = source + image * image_stride + (ys->source[i] * d->source_size[1] + xs->source[j]) * all + c->channel;
-            copy_rows(s->a + s->k, d->stride, from, image_stride, rows, (e - j) * c->depth);
-            for (; j < e; j++) add_segment(s, c->depth, (row_tap + xs->tap[j]) * d->depth + c->channel);
+    for (int64_t t = c->first_tap; t < c->last_tap;) {
+        int64_t y = ys[t / taps], first = t % taps, end = least(taps, first + c->last_tap - t), n = 1;
+        if (y < 0 || xs[first] < 0) {
+            t += y < 0 ? end - first : 1;
+            continue;
         }
+        while (joined && first + n < end && xs[first + n] == xs[first] + n) n++;
+        const float *from = source + image * image_stride + (y * d->source_size[1] + xs[first]) * all + c->channel;
+        copy_rows(s->a + s->k, d->stride, from, image_stride, rows, n * c->depth);
+        for (int64_t i = 0; i < n; i++) add_segment(s, c->depth, (t + i) * d->depth + c->channel);
+        t += n;
+    }
 }
 
-/* Neighbouring pixels: taps that reach none of them are left out, else zeros stand for those outside. */
-static void gather_pixels(const direct *d, const chunk *c, const float *source, int64_t pixel, int rows, tile_state *s) {
-    const conv_problem *p = d->p;
-    int64_t all = d->depth * p->groups, area = d->size[0] * d->size[1];
-    for (int64_t t = c->first_tap; t < c->last_tap; t++) {
-        int64_t from[TILE_ROWS];
-        bool any = false;
-        for (int i = 0; i < rows; i++) {
-            int64_t at = (pixel + i) % area, image = (pixel + i) / area;
-            int64_t y = conv_reads(p, d->gradient, 0, at / d->size[1], t / p->taps[1]), x = conv_reads(p, d->gradient, 1, at % d->size[1], t % p->taps[1]);
-            from[i] = y < 0 || x < 0 ? -1 : ((image * d->source_size[0] + y) * d->source_size[1] + x) * all + c->channel;
-            any |= from[i] >= 0;
+/* Taps first .. end-1 of one filter row for one pixel: zeros stand for those outside. */
+static void gather_line(const int32_t *xs, int64_t first, int64_t end, const float *line, int64_t all, int64_t depth, float *to) {
+    for (int64_t t = first; t < end;) {
+        int64_t n = 1;
+        if (line && xs[t] >= 0) {
+            while (all == depth && t + n < end && xs[t + n] == xs[t] + n) n++;
+            copy_floats(to, line + xs[t] * all, n * depth);
+        } else {
+            while (t + n < end && (!line || xs[t + n] < 0)) n++;
+            zero_floats(to, n * depth);
         }
+        t += n;
+        to += n * depth;
+    }
+}
+/* Neighbouring pixels: filter rows that reach none of them are left out. */
+static void gather_pixels(const direct *d, const chunk *c, const float *source, int64_t pixel, int rows, tile_state *s) {
+    int64_t taps = d->p->taps[1], all = d->depth * d->p->groups, area = d->size[0] * d->size[1];
+    const int32_t *ys[TILE_ROWS], *xs[TILE_ROWS];
+    int64_t image[TILE_ROWS];
+    for (int i = 0; i < rows; i++) {
+        int64_t at = (pixel + i) % area;
+        image[i] = (pixel + i) / area * d->source_size[0];
+        ys[i] = d->reads[0] + at / d->size[1] * d->p->taps[0];
+        xs[i] = d->reads[1] + at % d->size[1] * taps;
+    }
+    for (int64_t t = c->first_tap, n; t < c->last_tap; t += n) {
+        int64_t first = t % taps;
+        bool any = false;
+        n = least(taps - first, c->last_tap - t);
+        for (int i = 0; i < rows; i++) any |= ys[i][t / taps] >= 0;
         if (!any) continue;
         for (int i = 0; i < rows; i++) {
-            float *to = s->a + i * d->stride + s->k;
-            if (from[i] >= 0) copy_floats(to, source + from[i], c->depth);
-            else zero_floats(to, c->depth);
+            int64_t y = ys[i][t / taps];
+            const float *line = y < 0 ? NULL : source + (image[i] + y) * d->source_size[1] * all + c->channel;
+            gather_line(xs[i], first, first + n, line, all, c->depth, s->a + i * d->stride + s->k);
         }
-        add_segment(s, c->depth, t * d->depth + c->channel);
+        for (int64_t i = 0; i < n; i++) add_segment(s, c->depth, (t + i) * d->depth + c->channel);
     }
 }
 

@@ -66,7 +66,7 @@ static const conv_algorithm covering = { "matrix product", no_covering_product, 
 /* ---- Choice --------------------------------------------------------------------------------------------------------------------- */
 enum { CHOICES = 5 };
 static const conv_algorithm *const forward[CHOICES] = { &product, &ISA(conv_depthwise_forward), &ISA(conv_bordered_forward), &ISA(conv_direct_forward) };
-static const conv_algorithm *const data[CHOICES] = { &product, &ISA(conv_depthwise_data), &ISA(conv_direct_data) };
+static const conv_algorithm *const data[CHOICES] = { &product, &ISA(conv_depthwise_data), &ISA(conv_scattered_data), &ISA(conv_direct_data) };
 static const conv_algorithm *const weights[CHOICES] = { &covering, &ISA(conv_depthwise_weights), &ISA(conv_bordered_weights), &ISA(conv_direct_weights) };
 
 static const conv_algorithm *choose_algorithm(const conv_algorithm *const *list, const conv_problem *p, char *text) {

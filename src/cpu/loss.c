@@ -20,19 +20,11 @@ static int32_t label_of(const loss_run *run, int64_t row) { /* -1: none such */
     int32_t label = ((const int32_t *)run->target->data)[row];
     return label >= 0 && label < run->n ? label : -1;
 }
-/* Lanes beyond the row take another value. */
-INLINE vf padded(vf x, int64_t left, float otherwise) {
-    vf all = splat(otherwise);
-    if (left >= LANES) return x;
-    store_part((float *)&all, x, (int)left);
-    return all;
-}
 /* Target of classes j .., smoothed: t (1 - s) + s / n, in double, as the two may cancel. */
 INLINE vf smoothed_target(const loss_run *run, int64_t row, int64_t j, int32_t label) {
     vf t;
     if (run->target->type == FV_I32) {
-        t = (vf){ 0 };
-        if (label >= j && label < j + LANES) t[label - j] = 1.0f;
+        t = keep_if(lane_numbers() == label - (int32_t)j, splat(1.0f));
     } else {
         t = load_up_to((const float *)run->target->data + row * run->n + j, run->n - j);
     }
@@ -58,16 +50,16 @@ static void softmax_row(const loss_run *run, int64_t row) {
     if (bad_label(run, row, &label)) return;
     vf best = splat(-__builtin_inff());
     for (int64_t j = 0; j < n; j += LANES) {
-        vf v = padded(load_up_to(x + j, n - j), n - j, -__builtin_inff());
+        vf v = pad_lanes(load_up_to(x + j, n - j), n - j, -__builtin_inff());
         best = choose((v > best) | (v != v), v, best);
     }
     float top = largest_lane(best);
     vf total = { 0 };
-    for (int64_t j = 0; j < n; j += LANES) total += exponential(padded(load_up_to(x + j, n - j), n - j, -__builtin_inff()) - top);
+    for (int64_t j = 0; j < n; j += LANES) total += exponential(pad_lanes(load_up_to(x + j, n - j), n - j, -__builtin_inff()) - top);
     float sum = sum_lanes(total), log_sum = logf(sum);
     vf weight = { 0 }, loss = { 0 };
     for (int64_t j = 0; j < n; j += LANES) {
-        vf t = padded(smoothed_target(run, row, j, label), n - j, 0.0f), v = padded(load_up_to(x + j, n - j), n - j, 0.0f);
+        vf t = pad_lanes(smoothed_target(run, row, j, label), n - j, 0.0f), v = pad_lanes(load_up_to(x + j, n - j), n - j, 0.0f);
         weight += t;
         vf term = t * (log_sum - (v - top));
         loss += choose(t == 0.0f, (vf){ 0 }, term); /* a class of weight zero adds nothing, however unlikely */
@@ -89,7 +81,7 @@ static void cross_entropy_row(const loss_run *run, int64_t row) {
     if (bad_label(run, row, &label)) return;
     vf low = splat(LEAST_PROBABILITY), high = splat(1 - LEAST_PROBABILITY), loss = { 0 };
     for (int64_t j = 0; j < n; j += LANES) {
-        vf t = padded(smoothed_target(run, row, j, label), n - j, 0.0f), p = padded(load_up_to(x + j, n - j), n - j, 1.0f);
+        vf t = pad_lanes(smoothed_target(run, row, j, label), n - j, 0.0f), p = pad_lanes(load_up_to(x + j, n - j), n - j, 1.0f);
         if (run->loss) loss -= choose(t == 0.0f, (vf){ 0 }, t * choose(p != p, p, logarithm(minimum(high, maximum(low, p)))));
         if (run->dx) store_up_to(run->dx + row * n + j, choose((p < low) | (p > high), (vf){ 0 }, t / p * -run->dloss[row]), n - j);
     }

@@ -21,6 +21,12 @@ static window holders(const fv_pool_attributes *a, int axis, int64_t i, int64_t 
     int64_t reach = i + a->pad[2 * axis], before = reach - a->kernel[axis];
     return (window){ 0, before < 0 ? 0 : before / a->stride[axis] + 1, least(outputs, reach / a->stride[axis] + 1) };
 }
+/* The same for the coordinate after the one that w is for, without a division. */
+INLINE void next_holders(const fv_pool_attributes *a, int axis, int64_t i, int64_t outputs, window *w) {
+    int64_t reach = i + a->pad[2 * axis];
+    while (w->first < outputs && w->first * a->stride[axis] + a->kernel[axis] <= reach) w->first++;
+    while (w->last < outputs && w->last * a->stride[axis] <= reach) w->last++;
+}
 
 /* Rows of the result: [images * height], with the work of a row for the grain. */
 static void for_rows(fv_device *device, const fv_task *task, const fv_tensor *result, fv_part *part) {
@@ -102,9 +108,9 @@ INLINE void max_gradient_row(const fv_task *task, int64_t row, const fv_type typ
     const fv_pool_attributes *a = &task->attributes->pool;
     const fv_tensor *dy = &task->input[1], *dx = &task->output[0];
     int64_t channels = dx->dim[3], i = row % dx->dim[1], image = row / dx->dim[1] * dy->dim[1];
-    window v = holders(a, 0, i, dy->dim[1]);
+    window v = holders(a, 0, i, dy->dim[1]), h = holders(a, 1, 0, dy->dim[2]);
     for (int64_t j = 0; j < dx->dim[2]; j++) {
-        window h = holders(a, 1, j, dy->dim[2]);
+        next_holders(a, 1, j, dy->dim[2], &h);
         float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
         int64_t c = 0;
         for (; c + LANES <= channels; c += LANES) store(out + c, held_maxima(task, image, i, j, v, h, c, type, LANES));
@@ -127,6 +133,10 @@ static int max_gradient_run(fv_device *device, const fv_task *task) {
 /* ---- Average ------------------------------------------------------------------------------------------------------------------- */
 INLINE vf window_sum(const float *image, int64_t row, int64_t channels, window v, window h, int64_t left) {
     vf sum = { 0 };
+    if (v.last - v.first == 2 && h.last - h.first == 2) { /* the usual case, without loops */
+        const float *at = image + v.first * row + h.first * channels;
+        return load_up_to(at, left) + load_up_to(at + channels, left) + load_up_to(at + row, left) + load_up_to(at + row + channels, left);
+    }
     for (int64_t i = v.first; i < v.last; i++)
         for (int64_t j = h.first; j < h.last; j++) sum += load_up_to(image + i * row + j * channels, left);
     return sum;
@@ -156,13 +166,31 @@ static int avg_run(fv_device *device, const fv_task *task) {
     return FV_OK;
 }
 
-static void avg_gradient_row(const fv_task *task, int64_t row, window v) {
+/* Windows side by side: each writes its own stretch of the row. */
+static void avg_gradient_apart(const fv_task *task, int64_t row, int64_t p, float *out) {
+    const fv_pool_attributes *a = &task->attributes->pool;
+    const fv_tensor *dy = &task->input[0], *dx = &task->output[0];
+    int64_t channels = dx->dim[3], cells = counted_cells(a, 0, p, dx->dim[1]), done = 0;
+    const float *from = (const float *)dy->data + (row / dx->dim[1] * dy->dim[1] + p) * dy->dim[2] * channels;
+    for (int64_t q = 0; q < dy->dim[2]; q++, from += channels) {
+        window h = window_at(a, 1, q, dx->dim[2]);
+        if (h.first > done) zero_floats(out + done * channels, (h.first - done) * channels);
+        float scale = 1.0f / (float)most(1, cells * counted_cells(a, 1, q, dx->dim[2]));
+        for (int64_t c = 0; c < channels; c += LANES) {
+            vf g = load_up_to(from + c, channels - c) * scale;
+            for (int64_t j = h.first; j < h.last; j++) store_up_to(out + j * channels + c, g, channels - c);
+        }
+        done = most(done, h.last);
+    }
+    zero_floats(out + done * channels, (dx->dim[2] - done) * channels);
+}
+static void avg_gradient_row(const fv_task *task, int64_t row, window v, float *out) {
     const fv_pool_attributes *a = &task->attributes->pool;
     const fv_tensor *dy = &task->input[0], *dx = &task->output[0];
     int64_t channels = dx->dim[3], image = row / dx->dim[1] * dy->dim[1];
+    window h = holders(a, 1, 0, dy->dim[2]);
     for (int64_t j = 0; j < dx->dim[2]; j++) {
-        window h = holders(a, 1, j, dy->dim[2]);
-        float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
+        next_holders(a, 1, j, dy->dim[2], &h);
         for (int64_t c = 0; c < channels; c += LANES) {
             vf sum = { 0 };
             for (int64_t p = v.first; p < v.last; p++)
@@ -171,7 +199,7 @@ static void avg_gradient_row(const fv_task *task, int64_t row, window v) {
                     const float *from = (const float *)dy->data + ((image + p) * dy->dim[2] + q) * channels + c;
                     sum += load_up_to(from, channels - c) * (1.0f / (float)cells);
                 }
-            store_up_to(out + c, sum, channels - c);
+            store_up_to(out + j * channels + c, sum, channels - c);
         }
     }
 }
@@ -185,7 +213,9 @@ static void avg_gradient_rows(const void *argument, int64_t begin, int64_t end, 
         window v = holders(&task->attributes->pool, 0, row % dx->dim[1], task->input[0].dim[1]);
         float *out = (float *)dx->data + row * floats;
         if (row > begin && row % dx->dim[1] && v.first == before.first && v.last == before.last) copy_floats(out, out - floats, floats);
-        else avg_gradient_row(task, row, v);
+        else if (v.last == v.first + 1 && task->attributes->pool.stride[1] >= task->attributes->pool.kernel[1])
+            avg_gradient_apart(task, row, v.first, out);
+        else avg_gradient_row(task, row, v, out);
         before = v;
     }
 }

@@ -79,12 +79,7 @@ INLINE double reduce_line(const float *x, int64_t first, int64_t last, const red
             sum = add_term(sum, v, kind);
             continue;
         }
-        if (last - i < LANES) {
-            vf part = splat(-__builtin_inff());
-            store_part((float *)&part, v, (int)(last - i));
-            v = part;
-        }
-        best = larger(best, v);
+        best = larger(best, pad_lanes(v, last - i, -__builtin_inff()));
     }
     return kind == MAXIMUM ? largest_lane(best) : sum_lanes_double(sum);
 }

@@ -116,6 +116,16 @@ INLINE vf choose(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)n
 INLINE vi choose_int(vi mask, vi yes, vi no) { return (yes & mask) | (no & ~mask); }
 INLINE vf absolute(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
+INLINE vi lane_numbers(void) {
+    vi lane;
+    for (int i = 0; i < LANES; i++) lane[i] = i;
+    return lane;
+}
+/* x in the first n lanes, the same number in the others */
+INLINE vf pad_lanes(vf x, int64_t n, float other) {
+    return choose(lane_numbers() < (int32_t)(n < LANES ? n : LANES), x, splat(other));
+}
+
 /* b where either is not a number */
 INLINE vf maximum(vf a, vf b) {
 #if defined(__AVX512F__)
@@ -166,13 +176,12 @@ INLINE double sum_lanes_double(vd x) {
         for (int i = 0; i < step; i++) s[i] += s[i + step];
     return s[0];
 }
-INLINE float largest_lane(vf x) {
-    float s[LANES], best;
+INLINE float largest_lane(vf x) { /* not a number wins */
+    float s[LANES];
     memcpy(s, &x, sizeof s);
-    best = s[0];
-    for (int i = 1; i < LANES; i++)
-        if (s[i] > best || s[i] != s[i]) best = s[i];
-    return best;
+    for (int step = LANES / 2; step; step /= 2)
+        for (int i = 0; i < step; i++) s[i] = s[i] > s[i + step] || s[i] != s[i] ? s[i] : s[i + step];
+    return s[0];
 }
 
 /* exp(x) = 2^n (1 + p): x = n ln 2 + r, p = exp(r) - 1 by its Taylor polynomial, |r| <= ln 2 / 2. The two parts of ln 2 make

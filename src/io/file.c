@@ -56,19 +56,17 @@ static int sync_file(int fd) {
     return status;
 }
 
-/* Makes the rename itself durable. Some file systems know no fsync of a folder (EINVAL): there nothing more can be
- * done. */
+/* Makes the rename itself durable. Some file systems know no fsync of a folder, and some folders may be written but not
+ * read: there nothing more can be done. */
 static int sync_folder(const char *path) {
     char folder[PATH_BYTES] = ".";
     size_t length = folder_length(path);
     if (length && length < sizeof folder) memcpy(folder, path, length), folder[length] = 0;
-    int status = 0, fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        status = sync_file(fd);
-        if (status && (errno == EINVAL || errno == ENOTSUP)) status = 0;
-        close(fd);
-    }
-    return status;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return errno == EACCES ? 0 : errno;
+    int failed = sync_file(fd) && errno != EINVAL && errno != ENOTSUP ? errno : 0;
+    close(fd);
+    return failed;
 }
 
 /* Where to write: a link is followed, so that it goes on pointing at the file. The name must outlive its use. */
@@ -95,7 +93,7 @@ static int replace(const char *to, mode_t mode, bool keep_mode, const void *data
         return failed;
     }
     *step = "made durable";
-    return sync_folder(to) ? errno : 0;
+    return sync_folder(to);
 }
 
 int fv_file_replace(fv_context *context, const char *path, const void *data, size_t bytes) {

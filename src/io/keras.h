@@ -1,7 +1,7 @@
 /* keras.h - Keras's layouts of files, shared by the writer and the reader.
- *   keras_order.c  the order in which Keras counts layers and weights    keras_write.c    keras_read.c  weights
- *   keras_load.c  whole files
- *   keras_state.c  the group /fovea: what Keras's layout cannot hold    archive.c  members of zip archives (.keras) */
+ *   keras_order.c  the order in which Keras counts layers and weights    keras_write.c  fv_save
+ *   keras_read.c   weights    keras_load.c  whole files    archive.c  members of zip archives (.keras)
+ *   keras_state.c  the group /fovea: what Keras's layout cannot hold */
 #ifndef FV_KERAS_H
 #define FV_KERAS_H
 #include "io/hdf5.h"
@@ -34,8 +34,7 @@ typedef struct fv_keras_weights { fv_keras_weight *item; size_t count, capacity;
  * one list. */
 int fv_keras_list_weights(fv_net *, const fv_keras_layer *, fv_keras_weights *);
 /* The place of a weight in arrays laid out like its net's host copies. */
-static inline float *fv_keras_place(const fv_keras_weight *w, float *parameters, float *statistics)
-{
+static inline float *fv_keras_place(const fv_keras_weight *w, float *parameters, float *statistics) {
     return (w->weight->statistic ? statistics : parameters) + w->weight->offset;
 }
 

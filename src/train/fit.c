@@ -1,5 +1,6 @@
 /* fit.c - the loop. The host fills the control block, the learning rates and the order of samples at the start of an
- * epoch; after that a step is one call of the prepared program, and the device is asked how it goes only now and then. */
+ * epoch; after that a step is one call of the prepared program, and the device is asked how it goes only now and
+ * then. */
 #include "train/fit.h"
 #include <math.h>
 #include <string.h>

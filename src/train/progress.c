@@ -36,7 +36,7 @@ void fv_progress_begin(fv_progress *p, FILE *stream) {
 void fv_progress_epoch_begin(fv_progress *p, const fv_metrics *m) {
     p->epoch_begun = fv_clock();
     p->drawn = 0;
-    (void)m;
+    p->first = m->batch;
 }
 
 bool fv_progress_due(fv_progress *p) { return p->stream && p->terminal && fv_clock() - p->drawn >= 0.1; }
@@ -60,7 +60,8 @@ void fv_progress_batch(fv_progress *p, const fv_metrics *m) {
     if (!p->stream || !p->terminal || m->batch < 1) return;
     char eta[16], head[64], tail[160];
     p->drawn = fv_clock();
-    seconds_text((p->drawn - p->epoch_begun) / m->batch * (m->batches - m->batch), eta);
+    int done = m->batch > p->first ? m->batch - p->first : 1;
+    seconds_text((p->drawn - p->epoch_begun) / done * (m->batches - m->batch), eta);
     int head_length = snprintf(head, sizeof head, "Epoch %d/%d %d/%d ", m->epoch, m->epochs, m->batch, m->batches);
     int tail_length = snprintf(tail, sizeof tail, " ETA %s", eta);
     tail_length += figures(tail + tail_length, sizeof tail - (size_t)tail_length, m);
@@ -72,7 +73,7 @@ void fv_progress_batch(fv_progress *p, const fv_metrics *m) {
     for (int i = full; i < bar; i++) fputs(p->colour ? "━" : " ", p->stream);
     fprintf(p->stream, "%s%.*s\033[K", p->colour ? "\033[0m" : "", bar ? tail_length : p->width - 1 - head_length > 0 ? p->width - 1 - head_length : 0, tail);
     fflush(p->stream);
-    p->shown = 1;
+    p->shown = true;
 }
 
 void fv_progress_epoch_end(fv_progress *p, const fv_metrics *m) {
@@ -82,5 +83,5 @@ void fv_progress_epoch_end(fv_progress *p, const fv_metrics *m) {
     figures(text, sizeof text, m);
     fprintf(p->stream, "%sEpoch %d/%d - %s%s - learning_rate: %.3g\n", p->shown ? "\r\033[K" : "", m->epoch, m->epochs, took, text, m->learning_rate);
     fflush(p->stream);
-    p->shown = 0;
+    p->shown = false;
 }

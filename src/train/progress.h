@@ -8,7 +8,8 @@ typedef struct fv_progress {
     bool terminal, colour;
     int width;          /* of the terminal */
     double epoch_begun, drawn; /* seconds of a monotonic clock */
-    int shown;          /* characters of the bar's line */
+    int first;          /* batch that this run of the epoch began with: a resumed one is not 0 */
+    bool shown;         /* a bar stands on the line */
 } fv_progress;
 
 void fv_progress_begin(fv_progress *, FILE *stream); /* looks at the stream, NO_COLOR, COLUMNS */

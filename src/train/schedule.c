@@ -7,7 +7,7 @@
  *     polynomial   end + (1 - end) (1 - p)^power       plateau      1 (fv_plateau_observe lowers it after epochs)
  *     one-cycle    with peak q: p < q: start + (1 - start) (1 - cos(pi p/q)) / 2,
  *                  else end + (1 - end) (1 + cos(pi (p-q)/(1-q))) / 2
- * Milestones are epochs as the history counts them, so warm-up does not shift them. */
+ * Milestones are values of e itself: warm-up does not shift them. */
 #define _GNU_SOURCE
 #include "train/train.h"
 #include <math.h>

@@ -1,4 +1,5 @@
-/* fitting.h - what the tests of training share: contexts, errors that must come, files to compare, a net that has everything. */
+/* fitting.h - what the tests of training share: contexts, errors that must come, files to compare, a net that has
+ * everything. */
 #ifndef FITTING_H
 #define FITTING_H
 #include "train/train.h"
