@@ -31,7 +31,7 @@ static fv_net *vgg(fv_context *ctx, const char *variant) {
 
 int main(int argc, char **argv) {
     options o = { .program = "vgg_cifar", .about = "Trains VGG with batch normalisation on CIFAR-10.", .variants = "vgg11|vgg13|vgg16|vgg19",
-                  .augments = true, .epochs = 20, .batch_size = 128, .lr = 0.05f, .momentum = 0.9f, .weight_decay = 5e-4f, .opt = "sgd", .sched = "cosine",
+                  .augments = true, .epochs = 20, .batch_size = 128, .lr = 0.02f, .momentum = 0.9f, .weight_decay = 5e-4f, .opt = "sgd", .sched = "cosine",
                   .warmup_epochs = 1 };
     fv_context *ctx = options_open(&o, argc, argv);
     fv_net *net = vgg(ctx, o.variant);

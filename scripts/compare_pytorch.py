@@ -19,25 +19,30 @@ import gzip
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-# The defaults of the example programs.
-PROGRAMS = {
-    "alexnet_cifar": dict(data="cifar10", augment=True, epochs=20, batch_size=128, lr=0.02, momentum=0.9, weight_decay=5e-4, warmup_epochs=0),
-    "vgg_cifar": dict(data="cifar10", augment=True, epochs=20, batch_size=128, lr=0.05, momentum=0.9, weight_decay=5e-4, warmup_epochs=1),
-    "lenet_mnist": dict(data="mnist", augment=False, epochs=5, batch_size=32, lr=0.02, momentum=0.9, weight_decay=0, warmup_epochs=0),
-    "mlp_mnist": dict(data="mnist", augment=False, epochs=10, batch_size=128, lr=0.1, momentum=0.9, weight_decay=0, warmup_epochs=0),
-}
+PROGRAMS = {"alexnet_cifar": "cifar10", "vgg_cifar": "cifar10", "lenet_mnist": "mnist", "mlp_mnist": "mnist"}
+SETTINGS = dict(epochs=int, batch_size=int, lr=float, momentum=float, weight_decay=float, warmup_epochs=float)
 VGG = {
     "vgg11": [64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0],
     "vgg13": [64, 64, 0, 128, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0],
     "vgg16": [64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0],
     "vgg19": [64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512, 512, 512, 0],
 }
+
+
+def defaults_of(program):
+    """The settings that the example itself begins with, so that they are written down once."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "examples", program + ".c")
+    with open(path) as f:
+        table = re.search(r"options o = \{(.*?)\};", f.read(), re.S).group(1)
+    found = dict(re.findall(r"\.(\w+) = ([-+.\de]+)f?\b", table))
+    return dict({name: kind(found.get(name, 0)) for name, kind in SETTINGS.items()}, augment=".augments = true" in table)
 
 
 # ---- data: what Fovea's readers give, as u8 NCHW ---------------------------------------------------------------------------------------
@@ -168,12 +173,12 @@ def run_pytorch(settings, seed, train, test):
 
 def run_fovea(folder, settings, seed, args):
     command = [os.path.join(folder, settings["program"]), "--json", "-q", "--seed", str(seed), "--sched", settings["sched"]]
-    for name in ("epochs", "batch_size", "lr", "momentum", "weight_decay", "warmup_epochs"):
+    for name in SETTINGS:
         command += ["--" + name.replace("_", "-"), str(settings[name])]
     for name in ("variant", "limit_train"):
         if settings[name]:
             command += ["--" + name.replace("_", "-"), str(settings[name])]
-    if PROGRAMS[settings["program"]]["augment"]:
+    if defaults_of(settings["program"])["augment"]:
         command.append("--augment" if settings["augment"] else "--no-augment")
     if args.data_dir:
         command += ["--data-dir", args.data_dir]
@@ -243,7 +248,7 @@ def main():
     parser.add_argument("--lines", metavar="FILE", help="take PyTorch's runs from the JSON lines of an earlier call")
     args = parser.parse_args()
 
-    defaults = PROGRAMS[args.program]
+    defaults = defaults_of(args.program)
     if args.variant and args.program != "vgg_cifar":
         parser.error("--variant belongs to vgg_cifar")
     if args.augment and not defaults["augment"]:
@@ -252,7 +257,7 @@ def main():
         parser.error("--seeds: at least one")
     settings = dict(program=args.program, variant=(args.variant or "vgg11") if args.program == "vgg_cifar" else None, sched=args.sched,
                     limit_train=args.limit_train)
-    for name in ("epochs", "batch_size", "lr", "momentum", "weight_decay", "warmup_epochs", "augment"):
+    for name in (*SETTINGS, "augment"):
         given = getattr(args, name)
         settings[name] = defaults[name] if given is None else given
 
@@ -267,7 +272,7 @@ def main():
         import torch
         if args.threads:
             torch.set_num_threads(args.threads)
-        train, test = load(defaults["data"], args.data_dir, True), load(defaults["data"], args.data_dir, False)
+        train, test = (load(PROGRAMS[args.program], args.data_dir, part) for part in (True, False))
         if args.limit_train:
             train = tuple(a[:args.limit_train] for a in train)
         train, test = (tuple(a.copy() for a in pair) for pair in (train, test))

@@ -3,37 +3,39 @@
 #include "cpu/simd.h"
 #include <math.h>
 
-#define ACTIVATION_RANGE(name, expression)                                                      \
-    static void name##_range(const fv_task *task, int64_t begin, int64_t end) {                 \
-        const float *in = task->input[0].data;                                                  \
-        float *out = task->output[0].data;                                                      \
-        for (int64_t i = begin; i < end; i += LANES) {                                          \
-            vf x = load_up_to(in + i, end - i);                                                 \
-            store_up_to(out + i, expression, end - i);                                          \
-        }                                                                                       \
-    }                                                                                           \
+#define ACTIVATION_RANGE(name, expression)                                                                             \
+    static void name##_range(const fv_task *task, int64_t begin, int64_t end) {                                        \
+        const float *in = task->input[0].data;                                                                         \
+        float *out = task->output[0].data;                                                                             \
+        for (int64_t i = begin; i < end; i += LANES) {                                                                 \
+            vf x = load_up_to(in + i, end - i);                                                                        \
+            store_up_to(out + i, expression, end - i);                                                                 \
+        }                                                                                                              \
+    }                                                                                                                  \
     const fv_cpu_kernel KERNEL(name) = { { .run = fv_run_ranges }, name##_range };
-#define GRADIENT_RANGE(name, expression)                                                        \
-    static void name##_range(const fv_task *task, int64_t begin, int64_t end) {                 \
-        const float *output = task->input[0].data, *gradient = task->input[1].data;             \
-        float *out = task->output[0].data;                                                      \
-        for (int64_t i = begin; i < end; i += LANES) {                                          \
-            vf y = load_up_to(output + i, end - i), dy = load_up_to(gradient + i, end - i);     \
-            store_up_to(out + i, expression, end - i);                                          \
-        }                                                                                       \
-    }                                                                                           \
+#define GRADIENT_RANGE(name, expression)                                                                               \
+    static void name##_range(const fv_task *task, int64_t begin, int64_t end) {                                        \
+        const float *output = task->input[0].data, *gradient = task->input[1].data;                                    \
+        float *out = task->output[0].data;                                                                             \
+        for (int64_t i = begin; i < end; i += LANES) {                                                                 \
+            vf y = load_up_to(output + i, end - i), dy = load_up_to(gradient + i, end - i);                            \
+            store_up_to(out + i, expression, end - i);                                                                 \
+        }                                                                                                              \
+    }                                                                                                                  \
     const fv_cpu_kernel KERNEL(name) = { { .run = fv_run_ranges }, name##_range };
 
+/* clang-format off */
 ACTIVATION_RANGE(relu, activate(x, FV_RELU))
 ACTIVATION_RANGE(tanh, hyperbolic_tangent(x))
 ACTIVATION_RANGE(sigmoid, logistic(x))
 GRADIENT_RANGE(relu_gradient, keep_if(y > 0.0f, dy))
 GRADIENT_RANGE(tanh_gradient, dy * (1.0f - y * y))
 GRADIENT_RANGE(sigmoid_gradient, dy * (y * (1.0f - y)))
+/* clang-format on */
 
-/* ---- Softmax ------------------------------------------------------------------------------------------------------------- */
-/* A tensor about its axis: outer x n x inner. Lines along the axis are worked on side by side, up to LANES of them when the
- * axis is not the last (inner > 1), one by one with vectors along the line when it is. */
+/* ---- Softmax ----------------------------------------------------------------------------------------------------- */
+/* A tensor about its axis: outer x n x inner. Lines along the axis are worked on side by side, up to LANES of them
+ * when the axis is not the last (inner > 1), one by one with vectors along the line when it is. */
 typedef struct axis_run {
     const fv_task *task;
     int64_t n, inner;
@@ -97,9 +99,12 @@ static void softmax_lines(const float *x, float *y, int64_t n, int64_t step, int
     }
     vf shift = logarithmic ? best + logarithm(total) : 1.0f / total;
     for (int64_t i = 0; i < n; i++)
-        store_up_to(y + i * step, logarithmic ? load_up_to(x + i * step, lanes) - shift : load_up_to(y + i * step, lanes) * shift, lanes);
+        store_up_to(y + i * step,
+                    logarithmic ? load_up_to(x + i * step, lanes) - shift : load_up_to(y + i * step, lanes) * shift,
+                    lanes);
 }
-static void softmax_gradient_lines(const float *y, const float *dy, float *dx, int64_t n, int64_t step, int lanes, bool logarithmic) {
+static void softmax_gradient_lines(const float *y, const float *dy, float *dx, int64_t n, int64_t step, int lanes,
+                                   bool logarithmic) {
     vf total = { 0 };
     for (int64_t i = 0; i < n; i++) {
         vf g = load_up_to(dy + i * step, lanes);
@@ -120,8 +125,10 @@ static void softmax_units(const void *argument, int64_t begin, int64_t end, int 
     int64_t strips = div_up(run->inner, LANES);
     for (int64_t u = begin; u < end; u++) {
         int64_t column = u % strips * LANES, at = u / strips * run->n * run->inner + column;
-        if (run->inner == 1) softmax_line(x + at, y + at, run->n, run->logarithmic);
-        else softmax_lines(x + at, y + at, run->n, run->inner, (int)least(LANES, run->inner - column), run->logarithmic);
+        if (run->inner == 1)
+            softmax_line(x + at, y + at, run->n, run->logarithmic);
+        else
+            softmax_lines(x + at, y + at, run->n, run->inner, (int)least(LANES, run->inner - column), run->logarithmic);
     }
 }
 static void softmax_gradient_units(const void *argument, int64_t begin, int64_t end, int thread) {
@@ -133,8 +140,10 @@ static void softmax_gradient_units(const void *argument, int64_t begin, int64_t 
     for (int64_t u = begin; u < end; u++) {
         int64_t column = u % strips * LANES, at = u / strips * run->n * run->inner + column;
         int lanes = (int)least(LANES, run->inner - column);
-        if (run->inner == 1) softmax_gradient_line(y + at, dy + at, dx + at, run->n, run->logarithmic);
-        else softmax_gradient_lines(y + at, dy + at, dx + at, run->n, run->inner, lanes, run->logarithmic);
+        if (run->inner == 1)
+            softmax_gradient_line(y + at, dy + at, dx + at, run->n, run->logarithmic);
+        else
+            softmax_gradient_lines(y + at, dy + at, dx + at, run->n, run->inner, lanes, run->logarithmic);
     }
 }
 static int run_about_axis(fv_device *device, const fv_task *task, fv_part *part, bool logarithmic) {
@@ -144,10 +153,18 @@ static int run_about_axis(fv_device *device, const fv_task *task, fv_part *part,
     fv_parallel(device, elements / (run.n * run.inner) * div_up(run.inner, LANES), 2048 / run.n + 1, part, &run);
     return FV_OK;
 }
-static int softmax_run(fv_device *device, const fv_task *task) { return run_about_axis(device, task, softmax_units, false); }
-static int softmax_gradient_run(fv_device *device, const fv_task *task) { return run_about_axis(device, task, softmax_gradient_units, false); }
-static int log_softmax_run(fv_device *device, const fv_task *task) { return run_about_axis(device, task, softmax_units, true); }
-static int log_softmax_gradient_run(fv_device *device, const fv_task *task) { return run_about_axis(device, task, softmax_gradient_units, true); }
+static int softmax_run(fv_device *device, const fv_task *task) {
+    return run_about_axis(device, task, softmax_units, false);
+}
+static int softmax_gradient_run(fv_device *device, const fv_task *task) {
+    return run_about_axis(device, task, softmax_gradient_units, false);
+}
+static int log_softmax_run(fv_device *device, const fv_task *task) {
+    return run_about_axis(device, task, softmax_units, true);
+}
+static int log_softmax_gradient_run(fv_device *device, const fv_task *task) {
+    return run_about_axis(device, task, softmax_gradient_units, true);
+}
 const fv_cpu_kernel KERNEL(softmax) = { { .run = softmax_run }, NULL };
 const fv_cpu_kernel KERNEL(softmax_gradient) = { { .run = softmax_gradient_run }, NULL };
 const fv_cpu_kernel KERNEL(log_softmax) = { { .run = log_softmax_run }, NULL };

@@ -1,5 +1,6 @@
-/* backend.c - the fast CPU backend as the framework sees it: opening (threads, instruction set), memory, copies, and the
- * dispatch of kernels to the table of the instruction set. Runs are synchronous: when a kernel returns, its outputs are there. */
+/* backend.c - the fast CPU backend as the framework sees it: opening (threads, instruction set), memory, copies, and
+ * the dispatch of kernels to the table of the instruction set. Runs are synchronous: when a kernel returns, its
+ * outputs are there. */
 #define _GNU_SOURCE
 #include "cpu/cpu.h"
 #include "cpu/group.h"
@@ -11,9 +12,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* ---- Instruction sets ---------------------------------------------------------------------------------------------------- */
+/* ---- Instruction sets -------------------------------------------------------------------------------------------- */
 typedef struct instruction_set {
-    const char *name;              /* as FOVEA_CPU has it, and as the suffix of the kernels' names */
+    const char *name; /* as FOVEA_CPU has it, and as the suffix of the kernels' names */
     const fv_cpu_set *set;
     int (*usable)(void);
 } instruction_set;
@@ -24,15 +25,18 @@ static int always(void) { return 1; }
 extern const fv_cpu_set fv_cpu_set_v2, fv_cpu_set_v3, fv_cpu_set_v4;
 static int has_v2(void) { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }
 static int has_v3(void) {
-    return has_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2");
+    return has_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
 }
 static int has_v4(void) {
     return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
 }
 static const instruction_set sets[] = { /* best first */
-    { "v4", &fv_cpu_set_v4, has_v4 }, { "v3", &fv_cpu_set_v3, has_v3 }, { "v2", &fv_cpu_set_v2, has_v2 }
+                                        { "v4", &fv_cpu_set_v4, has_v4 },
+                                        { "v3", &fv_cpu_set_v3, has_v3 },
+                                        { "v2", &fv_cpu_set_v2, has_v2 }
 };
 #elif defined(__aarch64__)
 extern const fv_cpu_set fv_cpu_set_neon;
@@ -57,43 +61,53 @@ static int choose_set(const fv_host *host, const fv_cpu_set **out) {
             return FV_OK;
         }
         if (wanted && *wanted)
-            return host->fail(host->context, FV_ERROR_DEVICE, "FOVEA_CPU=%s: this processor lacks the instructions of %s (%s)",
-                              wanted, wanted, sets[i].set->title);
+            return host->fail(host->context, FV_ERROR_DEVICE,
+                              "FOVEA_CPU=%s: this processor lacks the instructions of %s (%s)", wanted, wanted,
+                              sets[i].set->title);
     }
     if (wanted && *wanted)
-        return host->fail(host->context, FV_ERROR_DEVICE, "FOVEA_CPU=%.40s: no such instruction set; known here: %s", wanted, known);
-    return host->fail(host->context, FV_ERROR_DEVICE, "this processor lacks the instructions of %s (%s), the least that is needed",
-                      sets[SETS - 1].name, sets[SETS - 1].set->title);
+        return host->fail(host->context, FV_ERROR_DEVICE, "FOVEA_CPU=%.40s: no such instruction set; known here: %s",
+                          wanted, known);
+    return host->fail(host->context, FV_ERROR_DEVICE,
+                      "this processor lacks the instructions of %s (%s), the least that is needed", sets[SETS - 1].name,
+                      sets[SETS - 1].set->title);
 }
 
-/* ---- Threads --------------------------------------------------------------------------------------------------------------
- * Work is cut into pieces. Each thread begins with a share of its own (the same one every time, so that what it left in its cache
- * is found again) and then helps the others: if the system lends a core to somebody else, the rest goes on without it. A piece is
- * claimed by raising the share's ticket, which names the work it belongs to; a thread that wakes late finds other tickets and does
- * nothing. Threads spin for a while between pieces of work, because a step is a run of short ones, and then sleep. */
+/* ---- Threads ----------------------------------------------------------------------------------------------------- */
+/* Work is cut into pieces. Each thread begins with a share of its own (the same one every time, so that what it left in
+ * its cache is found again) and then helps the others: if the system lends a core to somebody else, the rest goes on
+ * without it. A piece is claimed by raising the share's ticket, which names the work it belongs to; a thread that wakes
+ * late finds other tickets and does nothing. Threads spin for a while between pieces of work, because a step is a run
+ * of short ones, and then sleep. */
 enum { SPINS = 1000, PIECES = 4 /* of a share */ };
 
-typedef struct work {              /* written by the calling thread before the tickets, read after claiming one */
+typedef struct work { /* written by the calling thread before the tickets, read after claiming one */
     fv_part *part;
     const void *argument;
     int64_t units;
     int32_t pieces;
 } work;
-typedef struct share { _Atomic uint64_t ticket; char line[56]; } share; /* generation << 32 | next piece << 16 | end */
+typedef struct share {
+    _Atomic uint64_t ticket; /* generation << 32 | next piece << 16 | end */
+    char line[56];           /* keeps shares on cache lines of their own */
+} share;
 
 struct fv_pool {
     pthread_t *thread;
     struct worker *worker;
-    share *share;                  /* one a thread; the caller's is 0 */
+    share *share; /* one a thread; the caller's is 0 */
     int workers, threads;
     work work;
-    _Atomic uint32_t generation;   /* raised for every piece of work */
+    _Atomic uint32_t generation; /* raised for every piece of work */
     atomic_int done, sleepers;
     atomic_bool stop;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
 };
-typedef struct worker { struct fv_pool *pool; int number; } worker;
+typedef struct worker {
+    struct fv_pool *pool;
+    int number;
+} worker;
 
 static void relax(void) {
 #if defined(__x86_64__)
@@ -109,7 +123,8 @@ static int32_t claim(share *s, uint32_t generation) {
     for (;;) {
         uint32_t next = (uint32_t)(ticket >> 16) & 0xffff, end = (uint32_t)ticket & 0xffff;
         if ((uint32_t)(ticket >> 32) != generation || next >= end) return -1;
-        if (atomic_compare_exchange_weak_explicit(&s->ticket, &ticket, ticket + 0x10000, memory_order_acquire, memory_order_acquire))
+        if (atomic_compare_exchange_weak_explicit(&s->ticket, &ticket, ticket + 0x10000, memory_order_acquire,
+                                                  memory_order_acquire))
             return (int32_t)next;
     }
 }
@@ -199,17 +214,21 @@ void fv_parallel(fv_device *device, int64_t units, int64_t grain, fv_part *part,
     uint32_t generation = atomic_load(&pool->generation) + 1;
     for (int64_t t = 0; t < pool->threads; t++) {
         int64_t first = t < active ? pieces * t / active : 0, last = t < active ? pieces * (t + 1) / active : 0;
-        atomic_store_explicit(&pool->share[t].ticket, (uint64_t)generation << 32 | (uint64_t)first << 16 | (uint64_t)last, memory_order_release);
+        atomic_store_explicit(&pool->share[t].ticket,
+                              (uint64_t)generation << 32 | (uint64_t)first << 16 | (uint64_t)last,
+                              memory_order_release);
     }
     announce(pool, generation);
     help(pool, generation, 0);
     for (int i = 0; atomic_load_explicit(&pool->done, memory_order_acquire) < pieces; i++) {
-        if (i < SPINS) relax();
-        else sched_yield();
+        if (i < SPINS)
+            relax();
+        else
+            sched_yield();
     }
 }
 
-/* ---- Life ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Life -------------------------------------------------------------------------------------------------------- */
 static int available_cores(void) {
     cpu_set_t cores;
     return sched_getaffinity(0, sizeof cores, &cores) ? 1 : CPU_COUNT(&cores);
@@ -247,7 +266,7 @@ static void cpu_describe(fv_device *device, char *line, size_t bytes) {
     snprintf(line, bytes, "%d thread%s, %s", device->threads, device->threads == 1 ? "" : "s", device->set->title);
 }
 
-/* ---- Memory and copies ---------------------------------------------------------------------------------------------------- */
+/* ---- Memory and copies ------------------------------------------------------------------------------------------- */
 enum { LINE = 64, HUGE_PAGE = 2 << 20 };
 
 static void *cpu_alloc(fv_device *device, size_t bytes) {
@@ -257,7 +276,8 @@ static void *cpu_alloc(fv_device *device, size_t bytes) {
     size_t size = (bytes + alignment - 1) / alignment * alignment;
     void *data = aligned_alloc(alignment, size ? size : alignment);
 #ifdef MADV_HUGEPAGE
-    if (data && alignment == HUGE_PAGE) madvise(data, size, MADV_HUGEPAGE); /* a hint: refusal costs a little speed only */
+    if (data && alignment == HUGE_PAGE)
+        madvise(data, size, MADV_HUGEPAGE); /* a hint: refusal costs a little speed only */
 #endif
     return data;
 }
@@ -280,8 +300,10 @@ static int cpu_sync(fv_device *device) {
     return FV_OK;
 }
 
-/* ---- Dispatch: one set of slots for all operations, which look up the kernel of the device's instruction set -------------------- */
-static const fv_kernel *kernel_of(const fv_device *device, const fv_task *task) { return &device->set->kernel[task->op]->kernel; }
+/* ---- Dispatch: one set of slots for all operations, which look up the kernel of the device's instruction set ----- */
+static const fv_kernel *kernel_of(const fv_device *device, const fv_task *task) {
+    return &device->set->kernel[task->op]->kernel;
+}
 
 static int dispatch_supports(fv_device *device, const fv_task *task, char *why, size_t why_bytes) {
     const fv_kernel *kernel = kernel_of(device, task);
@@ -297,16 +319,23 @@ static void dispatch_release(fv_device *device, fv_task *task) {
     if (kernel->release) kernel->release(device, task);
 }
 static const fv_kernel dispatch[FV_OP_COUNT] = {
-#define FV_OP(name, least, most, outputs, flags) \
+#define FV_OP(name, least, most, outputs, flags)                                                                       \
     [FV_OP_##name] = { dispatch_supports, dispatch_prepare, dispatch_run, dispatch_release },
 #include "ops.def"
 #undef FV_OP
 };
 
-/* ---- Elementwise operations ------------------------------------------------------------------------------------------------ */
-enum { RANGE_UNIT = 64, RANGE_GRAIN = 128 }; /* elements that one thread takes at least, and how many of these are worth a thread */
+/* ---- Elementwise operations -------------------------------------------------------------------------------------- */
+enum {
+    RANGE_UNIT = 64,
+    RANGE_GRAIN = 128
+}; /* elements that one thread takes at least, and how many of these are worth a thread */
 
-typedef struct whole { const fv_task *task; fv_range *range; int64_t elements; } whole;
+typedef struct whole {
+    const fv_task *task;
+    fv_range *range;
+    int64_t elements;
+} whole;
 
 static void run_range(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
@@ -321,10 +350,22 @@ int fv_run_ranges(fv_device *device, const fv_task *task) {
 
 /* op_count and op_checksum of a built-in backend are those of the library itself. */
 const fv_backend fv_backend_cpu = {
-    .abi = FV_BACKEND_ABI, .op_count = FV_OP_COUNT, .real_bytes = 4, .name = "cpu",
-    .open = cpu_open, .close = cpu_close, .describe = cpu_describe,
-    .alloc = cpu_alloc, .free = cpu_free,
-    .upload = cpu_copy, .download = cpu_copy, .copy = cpu_copy, .fill = cpu_fill, .sync = cpu_sync,
-    .group = fv_cpu_group, .group_run = fv_cpu_group_run, .group_release = fv_cpu_group_release,
+    .abi = FV_BACKEND_ABI,
+    .op_count = FV_OP_COUNT,
+    .real_bytes = 4,
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .describe = cpu_describe,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .copy = cpu_copy,
+    .fill = cpu_fill,
+    .sync = cpu_sync,
+    .group = fv_cpu_group,
+    .group_run = fv_cpu_group_run,
+    .group_release = fv_cpu_group_release,
     .kernels = dispatch,
 };

@@ -1,5 +1,6 @@
-/* cast.c - conversion between types: integers truncate towards zero and saturate, NaN becomes 0; 16-bit types round to nearest even.
- * Pairs that occur in every step (u8 or i32 to f32) are vectors; the others go through a float, i32 to 16 bits and back included. */
+/* cast.c - conversion between types: integers truncate towards zero and saturate, NaN becomes 0; 16-bit types round
+ * to nearest even. Pairs that occur in every step (u8 or i32 to f32) are vectors; the others go through a float, i32
+ * to 16 bits and back included. */
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
 
@@ -37,8 +38,8 @@ static uint16_t to_f16(float value) {
     uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
     uint32_t magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000) return sign | 0x7e00;
-    if (magnitude >= 0x477ff000) return sign | 0x7c00;                /* from 65520 on: rounds to infinity */
-    if (magnitude < 0x38800000) {                                     /* below 2^-14: units of 2^-24, which adding 1/2 rounds to */
+    if (magnitude >= 0x477ff000) return sign | 0x7c00; /* from 65520 on: rounds to infinity */
+    if (magnitude < 0x38800000) {                      /* below 2^-14: units of 2^-24, which adding 1/2 rounds to */
         float shifted;
         memcpy(&shifted, &magnitude, sizeof shifted);
         shifted += 0.5f;
@@ -77,16 +78,20 @@ static void cast_range(const fv_task *task, int64_t begin, int64_t end) {
     float *to = y->data;
     if (x->type == y->type) {
         size_t size = type_bytes(x->type);
-        memmove((char *)y->data + (size_t)begin * size, (const char *)x->data + (size_t)begin * size, (size_t)(end - begin) * size);
+        memmove((char *)y->data + (size_t)begin * size, (const char *)x->data + (size_t)begin * size,
+                (size_t)(end - begin) * size);
     } else if (x->type == FV_U8 && y->type == FV_F32) {
         for (int64_t i = begin; i < end; i += LANES)
-            store_up_to(to + i, __builtin_convertvector(load_bytes_up_to((const uint8_t *)x->data + i, end - i), vf), end - i);
+            store_up_to(to + i, __builtin_convertvector(load_bytes_up_to((const uint8_t *)x->data + i, end - i), vf),
+                        end - i);
     } else if (x->type == FV_I32 && y->type == FV_F32) {
         for (int64_t i = begin; i < end; i += LANES)
-            store_up_to(to + i, __builtin_convertvector(load_int_up_to((const int32_t *)x->data + i, end - i), vf), end - i);
+            store_up_to(to + i, __builtin_convertvector(load_int_up_to((const int32_t *)x->data + i, end - i), vf),
+                        end - i);
     } else if (x->type == FV_I32 && y->type == FV_U8) {
         const int32_t *from = x->data;
-        for (int64_t i = begin; i < end; i++) ((uint8_t *)y->data)[i] = (uint8_t)(from[i] < 0 ? 0 : from[i] > UINT8_MAX ? UINT8_MAX : from[i]);
+        for (int64_t i = begin; i < end; i++)
+            ((uint8_t *)y->data)[i] = (uint8_t)(from[i] < 0 ? 0 : from[i] > UINT8_MAX ? UINT8_MAX : from[i]);
     } else {
         for (int64_t i = begin; i < end; i++) write_float(y, i, read_float(x, i));
     }

@@ -1,6 +1,6 @@
-/* conv.h - convolution as its algorithms see it. convolution.c chooses one in prepare; conv_direct.c (forward and data gradient),
- * conv_weights.c (weight gradient), conv_bordered.c and
- * conv_scattered.c (few channels) and conv_depthwise.c carry them out. */
+/* conv.h - convolution as its algorithms see it. convolution.c chooses one in prepare; conv_direct.c (forward and
+ * data gradient), conv_weights.c (weight gradient), conv_bordered.c and conv_scattered.c (few channels) and
+ * conv_depthwise.c carry them out. */
 #ifndef FV_CPU_CONV_H
 #define FV_CPU_CONV_H
 #include "cpu/tile.h"
@@ -8,7 +8,7 @@
 enum { CONV_TEXT = 192 };
 
 typedef struct conv_problem {
-    int64_t images, x_size[2], y_size[2];  /* height, width */
+    int64_t images, x_size[2], y_size[2]; /* height, width */
     int64_t channels, filters, groups;
     int64_t taps[2], stride[2], dilation[2], pad[2];
     bool flip;
@@ -22,8 +22,8 @@ static inline int64_t conv_macs(const conv_problem *p) {
 static inline int64_t conv_source(const conv_problem *p, int axis, int64_t o, int64_t t) {
     return o * p->stride[axis] - p->pad[axis] + t * p->dilation[axis];
 }
-/* Forward and data gradient as one walk over results: the source coordinate that tap t brings to result o, or -1. The gradient
- * takes the taps from their far end, so that sources ascend with t either way. */
+/* Forward and data gradient as one walk over results: the source coordinate that tap t brings to result o, or -1.
+ * The gradient takes the taps from their far end, so that sources ascend with t either way. */
 static inline int64_t conv_reads(const conv_problem *p, bool gradient, int axis, int64_t o, int64_t t) {
     int64_t at = gradient ? o + p->pad[axis] - (p->taps[axis] - 1 - t) * p->dilation[axis] : conv_source(p, axis, o, t);
     if (at < 0 || (gradient && at % p->stride[axis])) return -1;
@@ -31,22 +31,24 @@ static inline int64_t conv_reads(const conv_problem *p, bool gradient, int axis,
     return at < (gradient ? p->y_size[axis] : p->x_size[axis]) ? at : -1;
 }
 /* The weight that tap t of that walk means. */
-static inline int64_t conv_weight(const conv_problem *p, bool gradient, int64_t t) { return gradient != p->flip ? conv_taps(p) - 1 - t : t; }
+static inline int64_t conv_weight(const conv_problem *p, bool gradient, int64_t t) {
+    return gradient != p->flip ? conv_taps(p) - 1 - t : t;
+}
 
 typedef struct conv_plan conv_plan;
 
 /* One way to do one of the three products. */
 typedef struct conv_algorithm {
     const char *name;
-    const char *(*why_not)(const conv_problem *);             /* NULL: it fits */
-    int (*prepare)(fv_device *, fv_task *, conv_plan *);       /* asks for scratch, fills plan->own; optional */
+    const char *(*why_not)(const conv_problem *);        /* NULL: it fits */
+    int (*prepare)(fv_device *, fv_task *, conv_plan *); /* asks for scratch, fills plan->own; optional */
     int (*run)(fv_device *, const fv_task *, const conv_plan *);
 } conv_algorithm;
 
-struct conv_plan {                         /* what prepare keeps with the task */
+struct conv_plan { /* what prepare keeps with the task */
     conv_problem problem;
     const conv_algorithm *algorithm;
-    void *own;                             /* the algorithm's, freed with the plan */
+    void *own; /* the algorithm's, freed with the plan */
     char text[CONV_TEXT];
 };
 

@@ -1,27 +1,33 @@
-/* conv_bordered.c - convolutions of few channels: a first layer on images, LeNet's second. A band of the image is copied once into
- * a buffer with its border of zeros; there the taps of one filter row and their channels are one stretch of memory, and so are
- * those of the next pixel, stride x channels further on. So the register tile runs over the buffer in place: forward with pixels as
- * rows and one stretch of the reduction per filter row (where a vector holds the filters twice or more, so many neighbouring pixels
- * share it: the stretch covers the taps of all, zeros among their weights), weight gradient with the values of a filter row as rows and pixels as the
- * reduction. The weight gradient cuts the images into a fixed number of parts, whose sums are added in order. */
+/* conv_bordered.c - convolutions of few channels: a first layer on images, LeNet's second. A band of the image is
+ * copied once into a buffer with its border of zeros; there the taps of one filter row and their channels are one
+ * stretch of memory, and so are those of the next pixel, stride x channels further on. So the register tile runs
+ * over the buffer in place: forward with pixels as rows and one stretch of the reduction per filter row (where a
+ * vector holds the filters twice or more, so many neighbouring pixels share it: the stretch covers the taps of all,
+ * zeros among their weights), weight gradient with the values of a filter row as rows and pixels as the reduction.
+ * The weight gradient cuts the images into a fixed number of parts, whose sums are added in order. */
 #include "cpu/conv.h"
 
 enum { BAND = 16384 /* floats of the buffer, about */, PARTS = 32 };
 
 typedef struct bordered {
     const conv_problem *p;
-    int64_t band;                      /* rows of y at a time */
+    int64_t band; /* rows of y at a time */
     int64_t bands;
-    int64_t pitch;                     /* of a row in the buffer, in floats */
-    int64_t together;                  /* pixels of y that share a vector */
-    int64_t line;                      /* values of a filter row: taps x channels, of all pixels together */
-    int64_t columns;                   /* filters of the pixels together, padded */
-    int64_t parts;                     /* of the images (weights) */
-    int64_t segments_at, panels_at;    /* in the buffer */
+    int64_t pitch;                       /* of a row in the buffer, in floats */
+    int64_t together;                    /* pixels of y that share a vector */
+    int64_t line;                        /* values of a filter row: taps x channels, of all pixels together */
+    int64_t columns;                     /* filters of the pixels together, padded */
+    int64_t parts;                       /* of the images (weights) */
+    int64_t segments_at, panels_at;      /* in the buffer */
     size_t buffer_floats, shared_floats; /* of a thread; packed filters, or the sums of all parts */
 } bordered;
 
-typedef struct bordered_run { const bordered *b; const float *x, *w, *dy; float *out, *shared, *buffers; tile_finish finish; } bordered_run;
+typedef struct bordered_run {
+    const bordered *b;
+    const float *x, *w, *dy;
+    float *out, *shared, *buffers;
+    tile_finish finish;
+} bordered_run;
 
 static const char *not_bordered(const conv_problem *p) {
     if (p->groups != 1) return "groups";
@@ -46,7 +52,8 @@ static int prepare(fv_device *device, fv_task *task, conv_plan *plan, bool weigh
     b->columns = padded_columns(p->filters * b->together);
     b->pitch = ((p->y_size[1] - 1) * p->stride[1] + p->taps[1]) * p->channels;
     int64_t pixels = p->y_size[1] / b->together, panel_row = weights ? pixels * b->columns : 0;
-    for (b->band = p->y_size[0]; b->band > 1 && band_rows(b, b->band) * b->pitch + b->band * panel_row > BAND;) b->band = div_up(b->band, 2);
+    for (b->band = p->y_size[0]; b->band > 1 && band_rows(b, b->band) * b->pitch + b->band * panel_row > BAND;)
+        b->band = div_up(b->band, 2);
     b->bands = div_up(p->y_size[0], b->band);
     b->parts = least(p->images, PARTS);
     int64_t values = p->taps[0] * b->line, sums = round_up(values, TILE_STRIDE) * b->columns;
@@ -62,7 +69,8 @@ static int prepare(fv_device *device, fv_task *task, conv_plan *plan, bool weigh
 /* Rows of y from first on need these rows of x; what lies outside is zero. */
 static void fill_band(const bordered *b, const float *image, int64_t first, int64_t rows, float *out) {
     const conv_problem *p = b->p;
-    int64_t width = b->pitch / p->channels, left = least(width, p->pad[1]), inside = most(0, least(p->x_size[1], width - left));
+    int64_t width = b->pitch / p->channels, left = least(width, p->pad[1]),
+            inside = most(0, least(p->x_size[1], width - left));
     int64_t y = first * p->stride[0] - p->pad[0];
     for (int64_t end = y + band_rows(b, rows); y < end; y++, out += b->pitch) {
         if (y < 0 || y >= p->x_size[0]) {
@@ -75,19 +83,21 @@ static void fill_band(const bordered *b, const float *image, int64_t first, int6
     }
 }
 
-/* ---- Forward --------------------------------------------------------------------------------------------------------------------- */
-static void pack_filters(const bordered_run *run) { /* [panel][value][columns of the panel], after them the bias of all columns */
+/* ---- Forward ----------------------------------------------------------------------------------------------------- */
+static void pack_filters(
+    const bordered_run *run) { /* [panel][value][columns of the panel], after them the bias of all columns */
     const bordered *b = run->b;
     const conv_problem *p = b->p;
     int64_t taps = conv_taps(p), values = p->taps[0] * b->line;
     float *bias = run->shared + values * b->columns;
-    for (int64_t i = 0; i < p->filters * b->together && run->finish.bias; i++) bias[i] = run->finish.bias[i % p->filters];
+    for (int64_t i = 0; i < p->filters * b->together && run->finish.bias; i++)
+        bias[i] = run->finish.bias[i % p->filters];
     if (b->together == 1) {
         for (int64_t n = 0; n < p->filters; n += TILE_COLUMNS) {
             int64_t columns = least(TILE_COLUMNS, p->filters - n), width = padded_columns(columns);
             for (int64_t t = 0; t < taps; t++)
-                ISA(pack_columns)(run->w + (n * taps + conv_weight(p, false, t)) * p->channels, taps * p->channels, p->channels, columns,
-                                  run->shared + (n * taps + t * width) * p->channels);
+                pack_columns(run->w + (n * taps + conv_weight(p, false, t)) * p->channels, taps * p->channels,
+                             p->channels, columns, run->shared + (n * taps + t * width) * p->channels);
         }
         return;
     }
@@ -97,14 +107,13 @@ static void pack_filters(const bordered_run *run) { /* [panel][value][columns of
             for (int64_t t = 0; t < taps; t++)
                 for (int64_t c = 0; c < p->channels; c++) {
                     int64_t value = t / p->taps[1] * b->line + (t % p->taps[1] + j * p->stride[1]) * p->channels + c;
-                    run->shared[value * b->columns + j * p->filters + f] = run->w[(f * taps + conv_weight(p, false, t)) * p->channels + c];
+                    run->shared[value * b->columns + j * p->filters + f] =
+                        run->w[(f * taps + conv_weight(p, false, t)) * p->channels + c];
                 }
 }
 static void activate_line(float *at, int64_t n, int activation) {
-    for (int64_t i = 0; i < n; i += LANES) {
-        vf x = load_up_to(at + i, n - i);
-        store_up_to(at + i, activation == FV_RELU ? activate(x, FV_RELU) : activation == FV_TANH ? activate(x, FV_TANH) : activate(x, FV_SIGMOID), n - i);
-    }
+    for (int64_t i = 0; i < n; i += LANES)
+        store_up_to(at + i, activate_any(load_up_to(at + i, n - i), activation), n - i);
 }
 /* units: bands of images */
 static void forward_bands(const void *argument, int64_t begin, int64_t end, int thread) {
@@ -113,11 +122,13 @@ static void forward_bands(const void *argument, int64_t begin, int64_t end, int 
     const conv_problem *p = b->p;
     float *buffer = run->buffers + (size_t)thread * b->buffer_floats;
     tile_segment *segment = (tile_segment *)(buffer + b->segments_at);
-    int64_t pixels = p->y_size[1] / b->together, filters = p->filters * b->together, step = p->stride[1] * p->channels * b->together;
+    int64_t pixels = p->y_size[1] / b->together, filters = p->filters * b->together,
+            step = p->stride[1] * p->channels * b->together;
     int64_t tiles = div_up(pixels, TILE_ROWS), values = p->taps[0] * b->line;
     bool ragged = filters % LANES != 0; /* then an activation is cheaper on whole rows */
     const float *bias = run->finish.bias ? run->shared + values * b->columns : NULL;
-    for (int64_t r = 0; r < p->taps[0]; r++) segment[r] = (tile_segment){ b->line, r * p->dilation[0] * b->pitch, r * b->line };
+    for (int64_t r = 0; r < p->taps[0]; r++)
+        segment[r] = (tile_segment){ b->line, r * p->dilation[0] * b->pitch, r * b->line };
     for (int64_t u = begin; u < end; u++) {
         int64_t image = u / b->bands, first = u % b->bands * b->band, rows = least(b->band, p->y_size[0] - first);
         fill_band(b, run->x + image * p->x_size[0] * p->x_size[1] * p->channels, first, rows, buffer);
@@ -127,19 +138,26 @@ static void forward_bands(const void *argument, int64_t begin, int64_t end, int 
                 tile_finish finish = { bias ? bias + n : NULL, ragged ? FV_LINEAR : run->finish.activation };
                 for (int64_t t = 0; t < tiles; t++) {
                     int64_t x = pixels * t / tiles;
-                    ISA(tile_apply)(ISA(tile_rows), (int)(pixels * (t + 1) / tiles - x), least(TILE_COLUMNS, filters - n),
-                                    buffer + y * p->stride[0] * b->pitch + x * step, step, run->shared + n * values, segment,
-                                    (int)p->taps[0], line + x * filters + n, filters, false, &finish);
+                    tile_apply(tile_rows, (int)(pixels * (t + 1) / tiles - x), least(TILE_COLUMNS, filters - n),
+                               buffer + y * p->stride[0] * b->pitch + x * step, step, run->shared + n * values, segment,
+                               (int)p->taps[0], line + x * filters + n, filters, false, &finish);
                 }
             }
-            if (ragged && run->finish.activation != FV_LINEAR) activate_line(line, pixels * filters, run->finish.activation);
+            if (ragged && run->finish.activation != FV_LINEAR)
+                activate_line(line, pixels * filters, run->finish.activation);
         }
     }
 }
-static int forward_prepare(fv_device *device, fv_task *task, conv_plan *plan) { return prepare(device, task, plan, false); }
+static int forward_prepare(fv_device *device, fv_task *task, conv_plan *plan) {
+    return prepare(device, task, plan, false);
+}
 static int forward_apply(fv_device *device, const fv_task *task, const conv_plan *plan) {
     const bordered *b = plan->own;
-    bordered_run run = { .b = b, .x = task->input[0].data, .w = task->input[1].data, .out = task->output[0].data, .shared = task->scratch,
+    bordered_run run = { .b = b,
+                         .x = task->input[0].data,
+                         .w = task->input[1].data,
+                         .out = task->output[0].data,
+                         .shared = task->scratch,
                          .finish = conv_finish(task) };
     run.buffers = run.shared + b->shared_floats;
     pack_filters(&run);
@@ -149,9 +167,10 @@ static int forward_apply(fv_device *device, const fv_task *task, const conv_plan
 }
 const conv_algorithm ISA(conv_bordered_forward) = { "bordered", not_bordered, forward_prepare, forward_apply };
 
-/* ---- Weight gradient ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Weight gradient --------------------------------------------------------------------------------------------- */
 /* Adds a band to the sums of a part: [value][filters of the pixels together]. */
-static void add_band(const bordered_run *run, int64_t image, int64_t first, float *sums, float *buffer, bool accumulate) {
+static void add_band(const bordered_run *run, int64_t image, int64_t first, float *sums, float *buffer,
+                     bool accumulate) {
     const bordered *b = run->b;
     const conv_problem *p = b->p;
     int64_t rows = least(b->band, p->y_size[0] - first), width = p->y_size[1] / b->together, pixels = rows * width;
@@ -161,15 +180,16 @@ static void add_band(const bordered_run *run, int64_t image, int64_t first, floa
     const float *dy = run->dy + (image * p->y_size[0] + first) * width * filters;
     fill_band(b, run->x + image * p->x_size[0] * p->x_size[1] * p->channels, first, rows, buffer);
     for (int64_t n = 0; n < filters; n += TILE_COLUMNS)
-        ISA(pack_rows)(dy + n, filters, pixels, least(TILE_COLUMNS, filters - n), panels + n * pixels);
+        pack_rows(dy + n, filters, pixels, least(TILE_COLUMNS, filters - n), panels + n * pixels);
     for (int64_t y = 0; y < rows; y++) segment[y] = (tile_segment){ width, y * p->stride[0] * b->pitch, y * width };
     for (int64_t n = 0; n < filters; n += TILE_COLUMNS)
         for (int64_t r = 0; r < p->taps[0]; r++)
             for (int64_t t = 0; t < tiles; t++) {
                 int64_t m = b->line * t / tiles, height = b->line * (t + 1) / tiles - m;
-                ISA(tile_columns)[panel_vectors(filters - n, 0) - 1][height](
-                    buffer + r * p->dilation[0] * b->pitch + m, p->stride[1] * p->channels * b->together, panels + n * pixels, segment,
-                    (int)rows, sums + (r * b->line + m) * b->columns + n, b->columns, accumulate);
+                tile_columns[panel_vectors(filters - n) - 1][height](
+                    buffer + r * p->dilation[0] * b->pitch + m, p->stride[1] * p->channels * b->together,
+                    panels + n * pixels, segment, (int)rows, sums + (r * b->line + m) * b->columns + n, b->columns,
+                    accumulate);
             }
 }
 static void sum_parts(const void *argument, int64_t begin, int64_t end, int thread) {
@@ -181,7 +201,8 @@ static void sum_parts(const void *argument, int64_t begin, int64_t end, int thre
         bool accumulate = false;
         for (int64_t image = p->images * part / b->parts; image < p->images * (part + 1) / b->parts; image++)
             for (int64_t band = 0; band < b->bands; band++, accumulate = true)
-                add_band(run, image, band * b->band, sums, run->buffers + (size_t)thread * b->buffer_floats, accumulate);
+                add_band(run, image, band * b->band, sums, run->buffers + (size_t)thread * b->buffer_floats,
+                         accumulate);
     }
 }
 /* Value q of a filter (tap, channel): the parts added in order, and of each what the pixels together have of it. */
@@ -199,15 +220,22 @@ static void add_parts(const void *argument, int64_t begin, int64_t end, int thre
             vf sum = { 0 };
             for (int64_t part = 0; part < b->parts; part++)
                 for (int64_t j = 0; j < b->together; j++)
-                    sum += load_up_to(run->shared + (size_t)part * part_floats + value * b->columns + j * step + k, p->filters - k);
+                    sum += load_up_to(run->shared + (size_t)part * part_floats + value * b->columns + j * step + k,
+                                      p->filters - k);
             for (int64_t i = 0; i < least(LANES, p->filters - k); i++) run->out[(k + i) * values + to] = sum[i];
         }
     }
 }
-static int weights_prepare(fv_device *device, fv_task *task, conv_plan *plan) { return prepare(device, task, plan, true); }
+static int weights_prepare(fv_device *device, fv_task *task, conv_plan *plan) {
+    return prepare(device, task, plan, true);
+}
 static int weights_apply(fv_device *device, const fv_task *task, const conv_plan *plan) {
     const bordered *b = plan->own;
-    bordered_run run = { .b = b, .x = task->input[0].data, .dy = task->input[1].data, .out = task->output[0].data, .shared = task->scratch };
+    bordered_run run = { .b = b,
+                         .x = task->input[0].data,
+                         .dy = task->input[1].data,
+                         .out = task->output[0].data,
+                         .shared = task->scratch };
     run.buffers = run.shared + b->shared_floats;
     fv_parallel(device, b->parts, 50000 / (conv_macs(b->p) / b->parts + 1) + 1, sum_parts, &run);
     fv_parallel(device, conv_taps(b->p) * b->p->channels, 20000 / (b->parts * b->columns) + 1, add_parts, &run);

@@ -1,5 +1,6 @@
-/* conv_depthwise.c - one filter a channel: no product of matrices but vectors across the channels. Filters are turned to
- * [tap][channel] first. Forward and data gradient are the same walk; the weight gradient adds a fixed number of parts in order. */
+/* conv_depthwise.c - one filter a channel: no product of matrices but vectors across the channels. Filters are
+ * turned to [tap][channel] first. Forward and data gradient are the same walk; the weight gradient adds a fixed
+ * number of parts in order. */
 #include "cpu/conv.h"
 
 enum { PARTS = 32, BLOCK = 4 };
@@ -8,7 +9,7 @@ typedef struct depthwise_run {
     const conv_problem *p;
     bool gradient;
     const float *source, *dy;
-    float *result, *scratch;     /* turned filters, or the sums of the parts: [part][tap][channels] */
+    float *result, *scratch; /* turned filters, or the sums of the parts: [part][tap][channels] */
     int64_t parts;
 } depthwise_run;
 
@@ -23,8 +24,9 @@ static int prepare_filters(fv_device *device, fv_task *task, conv_plan *plan) {
     return FV_OK;
 }
 
-/* ---- Forward and data gradient --------------------------------------------------------------------------------------------------- */
-INLINE void pixel(const depthwise_run *run, const int vectors, int64_t image, int64_t y, int64_t x, int64_t channel, int64_t left, float *out) {
+/* ---- Forward and data gradient ----------------------------------------------------------------------------------- */
+INLINE void pixel(const depthwise_run *run, const int vectors, int64_t image, int64_t y, int64_t x, int64_t channel,
+                  int64_t left, float *out) {
     const conv_problem *p = run->p;
     int64_t height = run->gradient ? p->y_size[0] : p->x_size[0], width = run->gradient ? p->y_size[1] : p->x_size[1];
     vf sum[BLOCK];
@@ -37,12 +39,14 @@ INLINE void pixel(const depthwise_run *run, const int vectors, int64_t image, in
             if (at_x < 0) continue;
             const float *from = run->source + ((image * height + at_y) * width + at_x) * p->channels + channel;
             const float *w = run->scratch + (r * p->taps[1] + s) * p->channels + channel;
-            if (vectors == 1) sum[0] += load_up_to(from, left) * load_up_to(w, left);
+            if (vectors == 1)
+                sum[0] += load_up_to(from, left) * load_up_to(w, left);
             else
                 for (int v = 0; v < vectors; v++) sum[v] += load(from + v * LANES) * load(w + v * LANES);
         }
     }
-    if (vectors == 1) store_up_to(out, sum[0], left);
+    if (vectors == 1)
+        store_up_to(out, sum[0], left);
     else
         for (int v = 0; v < vectors; v++) store(out + v * LANES, sum[v]);
 }
@@ -55,8 +59,10 @@ static void run_rows(const void *argument, int64_t begin, int64_t end, int threa
         for (int64_t x = 0; x < width; x++) {
             float *out = run->result + (row * width + x) * p->channels;
             int64_t c = 0;
-            for (; c + BLOCK * LANES <= p->channels; c += BLOCK * LANES) pixel(run, BLOCK, row / height, row % height, x, c, 0, out + c);
-            for (; c < p->channels; c += LANES) pixel(run, 1, row / height, row % height, x, c, p->channels - c, out + c);
+            for (; c + BLOCK * LANES <= p->channels; c += BLOCK * LANES)
+                pixel(run, BLOCK, row / height, row % height, x, c, 0, out + c);
+            for (; c < p->channels; c += LANES)
+                pixel(run, 1, row / height, row % height, x, c, p->channels - c, out + c);
         }
 }
 
@@ -76,19 +82,17 @@ static void finish_rows(const void *argument, int64_t begin, int64_t end, int th
             float *at = (float *)task->output[0].data + row * n + c;
             vf x = load_up_to(at, n - c);
             if (finish.bias) x += load_up_to(finish.bias + c, n - c);
-            switch (finish.activation) {
-            case FV_RELU: x = activate(x, FV_RELU); break;
-            case FV_TANH: x = activate(x, FV_TANH); break;
-            case FV_SIGMOID: x = activate(x, FV_SIGMOID); break;
-            default: break;
-            }
-            store_up_to(at, x, n - c);
+            store_up_to(at, activate_any(x, finish.activation), n - c);
         }
 }
 
 static int apply(fv_device *device, const fv_task *task, const conv_plan *plan, bool gradient) {
     const conv_problem *p = &plan->problem;
-    depthwise_run run = { .p = p, .gradient = gradient, .source = task->input[0].data, .result = task->output[0].data, .scratch = task->scratch };
+    depthwise_run run = { .p = p,
+                          .gradient = gradient,
+                          .source = task->input[0].data,
+                          .result = task->output[0].data,
+                          .scratch = task->scratch };
     turn_filters(task->input[1].data, p, gradient, run.scratch);
     const int64_t *size = gradient ? p->x_size : p->y_size;
     int64_t row = size[1] * p->channels;
@@ -98,14 +102,19 @@ static int apply(fv_device *device, const fv_task *task, const conv_plan *plan, 
         fv_parallel(device, p->images * size[0] * size[1], 8192 / p->channels + 1, finish_rows, task);
     return FV_OK;
 }
-static int apply_forward(fv_device *device, const fv_task *task, const conv_plan *plan) { return apply(device, task, plan, false); }
-static int apply_data(fv_device *device, const fv_task *task, const conv_plan *plan) { return apply(device, task, plan, true); }
+static int apply_forward(fv_device *device, const fv_task *task, const conv_plan *plan) {
+    return apply(device, task, plan, false);
+}
+static int apply_data(fv_device *device, const fv_task *task, const conv_plan *plan) {
+    return apply(device, task, plan, true);
+}
 const conv_algorithm ISA(conv_depthwise_forward) = { "depthwise", not_depthwise, prepare_filters, apply_forward };
 const conv_algorithm ISA(conv_depthwise_data) = { "depthwise", not_depthwise, prepare_filters, apply_data };
 
-/* ---- Weight gradient ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Weight gradient --------------------------------------------------------------------------------------------- */
 /* Adds row y of an image to the sums of one block of channels. */
-INLINE void add_row(const depthwise_run *run, const int vectors, int64_t image, int64_t y, int64_t channel, int64_t left, float *sums) {
+INLINE void add_row(const depthwise_run *run, const int vectors, int64_t image, int64_t y, int64_t channel,
+                    int64_t left, float *sums) {
     const conv_problem *p = run->p;
     const float *dy = run->dy + (image * p->y_size[0] + y) * p->y_size[1] * p->channels + channel;
     for (int64_t r = 0; r < p->taps[0]; r++) {
@@ -120,11 +129,13 @@ INLINE void add_row(const depthwise_run *run, const int vectors, int64_t image, 
                 int64_t at_x = conv_reads(p, false, 1, x, s);
                 if (at_x < 0) continue;
                 const float *a = line + at_x * p->channels, *b = dy + x * p->channels;
-                if (vectors == 1) sum[0] += load_up_to(a, left) * load_up_to(b, left);
+                if (vectors == 1)
+                    sum[0] += load_up_to(a, left) * load_up_to(b, left);
                 else
                     for (int v = 0; v < vectors; v++) sum[v] += load(a + v * LANES) * load(b + v * LANES);
             }
-            if (vectors == 1) store_up_to(to, sum[0], left);
+            if (vectors == 1)
+                store_up_to(to, sum[0], left);
             else
                 for (int v = 0; v < vectors; v++) store(to + v * LANES, sum[v]);
         }
@@ -155,7 +166,10 @@ static int prepare_weights(fv_device *device, fv_task *task, conv_plan *plan) {
 }
 static int apply_weights(fv_device *device, const fv_task *task, const conv_plan *plan) {
     const conv_problem *p = &plan->problem;
-    depthwise_run run = { .p = p, .source = task->input[0].data, .dy = task->input[1].data, .scratch = task->scratch,
+    depthwise_run run = { .p = p,
+                          .source = task->input[0].data,
+                          .dy = task->input[1].data,
+                          .scratch = task->scratch,
                           .parts = least(PARTS, p->images) };
     fv_parallel(device, run.parts, 1, sum_parts, &run);
     int64_t taps = conv_taps(p);

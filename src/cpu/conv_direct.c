@@ -1,38 +1,39 @@
-/* conv_direct.c - forward and data gradient without unfolding the images: a tile is up to TILE_ROWS pixels of the result, whose
- * sources are copied tap by tap into a small buffer, and runs over panels of filters that are packed once per call.
- * On small maps a tile is one position in several images, so taps that fall into the padding are left out exactly (on a 4x4 map
- * that is a third of the work). With few images, or where the rows of so many would not stay in the cache, it is neighbouring
- * pixels, and such taps are zeros.
- * The data gradient is the same walk with the roles of channels and filters exchanged and the taps taken from the far end. */
+/* conv_direct.c - forward and data gradient without unfolding the images: a tile is up to TILE_ROWS pixels of the
+ * result, whose sources are copied tap by tap into a small buffer, and runs over panels of filters that are packed
+ * once per call. On small maps a tile is one position in several images, so taps that fall into the padding are left
+ * out exactly (on a 4x4 map that is a third of the work). With few images, or where the rows of so many would not
+ * stay in the cache, it is neighbouring pixels, and such taps are zeros. The data gradient is the same walk with the
+ * roles of channels and filters exchanged and the taps taken from the far end. */
 #include "cpu/conv.h"
 
 enum {
-    DEPTH = 576,     /* of the reduction in one visit of a tile */
-    FILTERS = 256,   /* whose panels of that depth stay in the second cache */
-    TILES = 24,      /* whose unfinished sums stay there while the chunks of the reduction pass */
-    NEAR = 1 << 18,  /* floats of source rows under one tile that stay there */
+    DEPTH = 576,    /* of the reduction in one visit of a tile */
+    FILTERS = 256,  /* whose panels of that depth stay in the second cache */
+    TILES = 24,     /* whose unfinished sums stay there while the chunks of the reduction pass */
+    NEAR = 1 << 18, /* floats of source rows under one tile that stay there */
     SLACK = 16
 };
 
 typedef struct direct {
     const conv_problem *p;
     bool gradient;
-    int64_t size[2], source_size[2];             /* result and source maps */
-    int64_t depth, columns;                      /* channels of source and result, of a group */
-    int32_t *reads[2];                           /* on each axis: source of [result][tap], or -1 */
+    int64_t size[2], source_size[2]; /* result and source maps */
+    int64_t depth, columns;          /* channels of source and result, of a group */
+    int32_t *reads[2];               /* on each axis: source of [result][tap], or -1 */
     bool by_images;
-    int64_t image_tiles, tiles;                  /* tiles of a position; of a group */
+    int64_t image_tiles, tiles; /* tiles of a position; of a group */
     int64_t chunk_taps, chunk_depth, chunks, depth_chunks;
-    int64_t stride;                              /* of a row in the buffer */
+    int64_t stride; /* of a row in the buffer */
     size_t panel_floats, buffer_bytes, segment_bytes;
 } direct;
 
-/* ---- Preparing --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Preparing --------------------------------------------------------------------------------------------------- */
 static void fill_tables(direct *d, int32_t *memory) {
     for (int axis = 0; axis < 2; axis++) {
         d->reads[axis] = memory;
         for (int64_t o = 0; o < d->size[axis]; o++)
-            for (int64_t t = 0; t < d->p->taps[axis]; t++) *memory++ = (int32_t)conv_reads(d->p, d->gradient, axis, o, t);
+            for (int64_t t = 0; t < d->p->taps[axis]; t++)
+                *memory++ = (int32_t)conv_reads(d->p, d->gradient, axis, o, t);
     }
 }
 
@@ -77,10 +78,12 @@ static int prepare(fv_device *device, fv_task *task, conv_plan *plan, bool gradi
                           (d.buffer_bytes + d.segment_bytes) * (size_t)device->threads;
     return FV_OK;
 }
-static int forward_prepare(fv_device *device, fv_task *task, conv_plan *plan) { return prepare(device, task, plan, false); }
+static int forward_prepare(fv_device *device, fv_task *task, conv_plan *plan) {
+    return prepare(device, task, plan, false);
+}
 static int data_prepare(fv_device *device, fv_task *task, conv_plan *plan) { return prepare(device, task, plan, true); }
 
-/* ---- Packing of the filters: [group][panel][tap][depth][columns of the panel] --------------------------------------------------------- */
+/* ---- Packing of the filters: [group][panel][tap][depth][columns of the panel] ------------------------------------ */
 typedef struct direct_run {
     const direct *d;
     const float *source, *weights;
@@ -94,25 +97,31 @@ static void pack_filters(const void *argument, int64_t begin, int64_t end, int t
     const direct_run *run = argument;
     const direct *d = run->d;
     const conv_problem *p = d->p;
-    int64_t taps = conv_taps(p), panels = panel_count(d->columns), channels = p->channels / p->groups, filters = p->filters / p->groups;
+    int64_t taps = conv_taps(p), panels = panel_count(d->columns), channels = p->channels / p->groups,
+            filters = p->filters / p->groups;
     for (int64_t u = begin; u < end; u++) {
         int64_t t = u % taps, panel = u / taps % panels, group = u / taps / panels, first = panel * TILE_COLUMNS;
         int64_t columns = least(TILE_COLUMNS, d->columns - first);
         const float *w = run->weights + (group * filters * taps + conv_weight(p, d->gradient, t)) * channels;
-        float *out = run->packed + (size_t)group * d->panel_floats + (first * taps + t * padded_columns(columns)) * d->depth;
-        if (d->gradient) ISA(pack_rows)(w + first, taps * channels, d->depth, columns, out);
-        else ISA(pack_columns)(w + first * taps * channels, taps * channels, d->depth, columns, out);
+        float *out =
+            run->packed + (size_t)group * d->panel_floats + (first * taps + t * padded_columns(columns)) * d->depth;
+        if (d->gradient)
+            pack_rows(w + first, taps * channels, d->depth, columns, out);
+        else
+            pack_columns(w + first * taps * channels, taps * channels, d->depth, columns, out);
     }
 }
 
-/* ---- Gathering ---------------------------------------------------------------------------------------------------------------------------- */
-typedef struct chunk { int64_t first_tap, last_tap, channel, depth; } chunk;
+/* ---- Gathering --------------------------------------------------------------------------------------------------- */
+typedef struct chunk {
+    int64_t first_tap, last_tap, channel, depth;
+} chunk;
 /* Where the rows of a tile lie, and what has been gathered of them. */
 typedef struct tile_state {
     float *a;
     tile_segment *segment;
     int segments;
-    int64_t k;            /* gathered so far, a row */
+    int64_t k; /* gathered so far, a row */
 } tile_state;
 
 static void copy_rows(float *to, int64_t to_stride, const float *from, int64_t from_stride, int rows, int64_t n) {
@@ -124,15 +133,20 @@ static void copy_rows(float *to, int64_t to_stride, const float *from, int64_t f
 
 static void add_segment(tile_state *s, int64_t length, int64_t b) {
     tile_segment *last = &s->segment[s->segments - 1];
-    if (s->segments && last->b + last->length == b) last->length += length;
-    else s->segment[s->segments++] = (tile_segment){ length, s->k, b };
+    if (s->segments && last->b + last->length == b)
+        last->length += length;
+    else
+        s->segment[s->segments++] = (tile_segment){ length, s->k, b };
     s->k += length;
 }
 
 /* One position in several images: the taps that reach it, those that lie side by side in the source at once. */
-static void gather_images(const direct *d, const chunk *c, const float *source, int64_t position, int64_t image, int rows, tile_state *s) {
-    int64_t taps = d->p->taps[1], all = d->depth * d->p->groups, image_stride = d->source_size[0] * d->source_size[1] * all;
-    const int32_t *ys = d->reads[0] + position / d->size[1] * d->p->taps[0], *xs = d->reads[1] + position % d->size[1] * taps;
+static void gather_images(const direct *d, const chunk *c, const float *source, int64_t position, int64_t image,
+                          int rows, tile_state *s) {
+    int64_t taps = d->p->taps[1], all = d->depth * d->p->groups,
+            image_stride = d->source_size[0] * d->source_size[1] * all;
+    const int32_t *ys = d->reads[0] + position / d->size[1] * d->p->taps[0],
+                  *xs = d->reads[1] + position % d->size[1] * taps;
     bool joined = all == c->depth; /* neighbours are one stretch of memory */
     for (int64_t t = c->first_tap; t < c->last_tap;) {
         int64_t y = ys[t / taps], first = t % taps, end = least(taps, first + c->last_tap - t), n = 1;
@@ -149,7 +163,8 @@ static void gather_images(const direct *d, const chunk *c, const float *source, 
 }
 
 /* Taps first .. end-1 of one filter row for one pixel: zeros stand for those outside. */
-static void gather_line(const int32_t *xs, int64_t first, int64_t end, const float *line, int64_t all, int64_t depth, float *to) {
+static void gather_line(const int32_t *xs, int64_t first, int64_t end, const float *line, int64_t all, int64_t depth,
+                        float *to) {
     for (int64_t t = first; t < end;) {
         int64_t n = 1;
         if (line && xs[t] >= 0) {
@@ -164,7 +179,8 @@ static void gather_line(const int32_t *xs, int64_t first, int64_t end, const flo
     }
 }
 /* Neighbouring pixels: filter rows that reach none of them are left out. */
-static void gather_pixels(const direct *d, const chunk *c, const float *source, int64_t pixel, int rows, tile_state *s) {
+static void gather_pixels(const direct *d, const chunk *c, const float *source, int64_t pixel, int rows,
+                          tile_state *s) {
     int64_t taps = d->p->taps[1], all = d->depth * d->p->groups, area = d->size[0] * d->size[1];
     const int32_t *ys[TILE_ROWS], *xs[TILE_ROWS];
     int64_t image[TILE_ROWS];
@@ -189,14 +205,16 @@ static void gather_pixels(const direct *d, const chunk *c, const float *source, 
     }
 }
 
-/* ---- The product ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- The product ------------------------------------------------------------------------------------------------- */
 static chunk chunk_of(const direct *d, int64_t index) {
     int64_t taps = index / d->depth_chunks * d->chunk_taps, channel = index % d->depth_chunks * d->chunk_depth;
-    return (chunk){ taps, least(conv_taps(d->p), taps + d->chunk_taps), channel, least(d->chunk_depth, d->depth - channel) };
+    return (chunk){ taps, least(conv_taps(d->p), taps + d->chunk_taps), channel,
+                    least(d->chunk_depth, d->depth - channel) };
 }
 
 /* Tile u of a group in one chunk: filters first .. last-1. */
-static void run_tile(const direct_run *run, int64_t group, int64_t u, int64_t index, int64_t first, int64_t last, tile_state *s) {
+static void run_tile(const direct_run *run, int64_t group, int64_t u, int64_t index, int64_t first, int64_t last,
+                     tile_state *s) {
     const direct *d = run->d;
     const conv_problem *p = d->p;
     int64_t area = d->size[0] * d->size[1], channels = d->columns * p->groups, ldc, at;
@@ -223,9 +241,9 @@ static void run_tile(const direct_run *run, int64_t group, int64_t u, int64_t in
     for (int64_t n = first; n < last; n += TILE_COLUMNS) {
         tile_finish finish = run->finish;
         if (finish.bias) finish.bias += group * d->columns + n;
-        ISA(tile_apply)(ISA(tile_rows), rows, least(TILE_COLUMNS, last - n), s->a, d->stride,
-                        run->packed + (size_t)group * d->panel_floats + n * conv_taps(p) * d->depth, s->segment, s->segments,
-                        run->result + at + group * d->columns + n, ldc, index > 0, finished ? &finish : NULL);
+        tile_apply(tile_rows, rows, least(TILE_COLUMNS, last - n), s->a, d->stride,
+                   run->packed + (size_t)group * d->panel_floats + n * conv_taps(p) * d->depth, s->segment, s->segments,
+                   run->result + at + group * d->columns + n, ldc, index > 0, finished ? &finish : NULL);
     }
 }
 
@@ -249,7 +267,8 @@ static void run_tiles(const void *argument, int64_t begin, int64_t end, int thre
 static int direct_apply(fv_device *device, const fv_task *task, const conv_plan *plan) {
     const direct *d = plan->own;
     const conv_problem *p = d->p;
-    direct_run run = { d, task->input[0].data, task->input[1].data, task->output[0].data, task->scratch, NULL, conv_finish(task) };
+    direct_run run = { d,    task->input[0].data, task->input[1].data, task->output[0].data, task->scratch,
+                       NULL, conv_finish(task) };
     run.buffers = (char *)task->scratch + round_up((int64_t)(d->panel_floats * sizeof(float)) * p->groups, 64);
     int64_t units = conv_taps(p) * panel_count(d->columns) * p->groups;
     fv_parallel(device, units, 4096 / (d->depth * TILE_COLUMNS) + 1, pack_filters, &run);

@@ -1,20 +1,27 @@
-/* conv_scattered.c - the data gradient of a convolution of few channels, where a tile whose columns are channels would be mostly
- * padding. Every pixel of dy times the filters gives what it adds to all taps and channels at once, full vectors wide; those values
- * are added into a bordered image, a stretch per filter row. Images are independent, so nothing is added by two threads. */
+/* conv_scattered.c - the data gradient of a convolution of few channels, where a tile whose columns are channels
+ * would be mostly padding. Every pixel of dy times the filters gives what it adds to all taps and channels at once,
+ * full vectors wide; those values are added into a bordered image, a stretch per filter row. Images are independent,
+ * so nothing is added by two threads. */
 #include "cpu/conv.h"
 
 enum { MOST_FLOATS = 1 << 16 /* of a bordered image */, PIXELS = 42 /* at a time, about */ };
 
 typedef struct scattered {
     const conv_problem *p;
-    int64_t height, pitch;               /* of the bordered image: rows, floats a row */
-    int64_t values, ld;                  /* of a pixel: taps x channels; padded */
+    int64_t height, pitch; /* of the bordered image: rows, floats a row */
+    int64_t values, ld;    /* of a pixel: taps x channels; padded */
     int64_t rows_at_once;
     size_t packed_floats, buffer_floats;
 } scattered;
-typedef struct scattered_run { const scattered *s; const float *dy, *w; float *dx, *packed, *buffers; } scattered_run;
+typedef struct scattered_run {
+    const scattered *s;
+    const float *dy, *w;
+    float *dx, *packed, *buffers;
+} scattered_run;
 
-static int64_t reach(const conv_problem *p, int axis) { return (p->y_size[axis] - 1) * p->stride[axis] + (p->taps[axis] - 1) * p->dilation[axis] + 1; }
+static int64_t reach(const conv_problem *p, int axis) {
+    return (p->y_size[axis] - 1) * p->stride[axis] + (p->taps[axis] - 1) * p->dilation[axis] + 1;
+}
 
 static const char *not_scattered(const conv_problem *p) {
     if (p->groups != 1) return "groups";
@@ -35,7 +42,8 @@ static int prepare(fv_device *device, fv_task *task, conv_plan *plan) {
     s->ld = padded_columns(s->values) + LANES;
     s->rows_at_once = least(p->y_size[0], most(1, PIXELS / p->y_size[1]));
     s->packed_floats = (size_t)round_up(p->filters * padded_columns(s->values), 16);
-    s->buffer_floats = (size_t)(round_up(s->height * s->pitch, 16) + round_up(s->rows_at_once * p->y_size[1] * s->ld, 16));
+    s->buffer_floats =
+        (size_t)(round_up(s->height * s->pitch, 16) + round_up(s->rows_at_once * p->y_size[1] * s->ld, 16));
     task->scratch_bytes = sizeof(float) * (s->packed_floats + s->buffer_floats * (size_t)device->threads);
     return FV_OK;
 }
@@ -48,8 +56,8 @@ static void multiply(const scattered_run *run, const float *dy, int64_t pixels, 
     for (int64_t n = 0; n < s->values; n += TILE_COLUMNS)
         for (int64_t t = 0; t < tiles; t++) {
             int64_t first = pixels * t / tiles, rows = pixels * (t + 1) / tiles - first;
-            ISA(tile_rows)[panel_vectors(s->values - n, 0) - 1][rows](dy + first * filters, filters, run->packed + n * filters, &whole, 1,
-                                                                    out + first * s->ld + n, s->ld, false);
+            tile_rows[panel_vectors(s->values - n) - 1][rows](dy + first * filters, filters, run->packed + n * filters,
+                                                              &whole, 1, out + first * s->ld + n, s->ld, false);
         }
 }
 static void add_stretch(float *to, const float *from, int64_t n) {
@@ -71,7 +79,8 @@ static void run_images(const void *argument, int64_t begin, int64_t end, int thr
     const scattered *s = run->s;
     const conv_problem *p = s->p;
     int64_t line = p->taps[1] * p->channels, row = p->y_size[1] * p->filters;
-    float *image = run->buffers + (size_t)thread * s->buffer_floats, *product = image + round_up(s->height * s->pitch, 16);
+    float *image = run->buffers + (size_t)thread * s->buffer_floats,
+          *product = image + round_up(s->height * s->pitch, 16);
     for (int64_t n = begin; n < end; n++) {
         zero_floats(image, s->height * s->pitch);
         for (int64_t y0 = 0; y0 < p->y_size[0]; y0 += s->rows_at_once) {
@@ -80,7 +89,8 @@ static void run_images(const void *argument, int64_t begin, int64_t end, int thr
             for (int64_t i = 0; i < rows * p->y_size[1]; i++) {
                 int64_t y = y0 + i / p->y_size[1], x = i % p->y_size[1];
                 float *to = image + y * p->stride[0] * s->pitch + x * p->stride[1] * p->channels;
-                for (int64_t r = 0; r < p->taps[0]; r++) add_stretch(to + r * p->dilation[0] * s->pitch, product + i * s->ld + r * line, line);
+                for (int64_t r = 0; r < p->taps[0]; r++)
+                    add_stretch(to + r * p->dilation[0] * s->pitch, product + i * s->ld + r * line, line);
             }
         }
         take_image(s, image, run->dx + n * p->x_size[0] * p->x_size[1] * p->channels);
@@ -92,7 +102,7 @@ static int apply(fv_device *device, const fv_task *task, const conv_plan *plan) 
     scattered_run run = { s, task->input[0].data, task->input[1].data, task->output[0].data, task->scratch, NULL };
     run.buffers = run.packed + s->packed_floats;
     for (int64_t n = 0; n < s->values; n += TILE_COLUMNS)
-        ISA(pack_rows)(run.w + n, s->values, p->filters, least(TILE_COLUMNS, s->values - n), run.packed + n * p->filters);
+        pack_rows(run.w + n, s->values, p->filters, least(TILE_COLUMNS, s->values - n), run.packed + n * p->filters);
     fv_parallel(device, p->images, 100000 / (conv_macs(p) / p->images + 1) + 1, run_images, &run);
     return FV_OK;
 }

@@ -1,19 +1,21 @@
-/* conv_weights.c - the weight gradient: dw[filter][tap][channel] = sum over pixels of dy[pixel][filter] x[source of pixel][channel].
- * Rows of the tile are filters, columns the channels of one tap. Pixels are visited in blocks of about 512, ordered (y, x, image),
- * so that those a tap reaches are few stretches; dy is packed once per block for all taps, x once per tap and panel of channels.
- * Threads own (tap, channels, filters): no sum is shared. */
+/* conv_weights.c - the weight gradient: dw[filter][tap][channel] = sum over pixels of dy[pixel][filter] x[source of
+ * pixel][channel]. Rows of the tile are filters, columns the channels of one tap. Pixels are visited in blocks of
+ * about 512, ordered (y, x, image), so that those a tap reaches are few stretches; dy is packed once per block for
+ * all taps, x once per tap and panel of channels. Threads own (tap, channels, filters): no sum is shared. */
 #include "cpu/conv.h"
 
 enum { PIXELS = 512, IMAGES = 16 };
 
-typedef struct span { int64_t first, last; } span;
+typedef struct span {
+    int64_t first, last;
+} span;
 
 typedef struct weights {
     const conv_problem *p;
-    int64_t channels, filters;             /* of a group */
-    int64_t block_images, block_rows;      /* of a block of pixels */
-    int64_t tiles, panels, shares;         /* of filters; of channels; units that share the filters of a (tap, panel) */
-    span *reach[2];                        /* outputs that tap t reaches, on each axis */
+    int64_t channels, filters;        /* of a group */
+    int64_t block_images, block_rows; /* of a block of pixels */
+    int64_t tiles, panels, shares;    /* of filters; of channels; units that share the filters of a (tap, panel) */
+    span *reach[2];                   /* outputs that tap t reaches, on each axis */
     size_t packed_floats, buffer_floats, segment_bytes;
 } weights;
 
@@ -40,7 +42,8 @@ static int direct_prepare(fv_device *device, fv_task *task, conv_plan *plan) {
         for (int64_t t = 0; t < p->taps[axis]; t++) {
             span *s = &w->reach[axis][t];
             while (s->first < p->y_size[axis] && conv_source(p, axis, s->first, t) < 0) s->first++;
-            for (s->last = s->first; s->last < p->y_size[axis] && conv_source(p, axis, s->last, t) < p->x_size[axis];) s->last++;
+            for (s->last = s->first; s->last < p->y_size[axis] && conv_source(p, axis, s->last, t) < p->x_size[axis];)
+                s->last++;
         }
     int64_t width = p->y_size[1], images = most(1, PIXELS / width);
     if (images > IMAGES) images = most(IMAGES, PIXELS / (width * p->y_size[0]));
@@ -71,14 +74,18 @@ static void pack_gradient(const void *argument, int64_t begin, int64_t end, int 
         float *out = run->packed + t * w->block_images * w->block_rows * width * TILE_STRIDE;
         for (int64_t y = run->y; y < run->y + run->rows; y++)
             for (int64_t x = 0; x < width; x++) {
-                const float *from = run->dy + run->image * image_stride + (y * width + x) * p->filters + run->group * w->filters + first;
-                for (int64_t i = 0; i < run->images; i++, out += TILE_STRIDE, from += image_stride) copy_floats(out, from, n);
+                const float *from = run->dy + run->image * image_stride + (y * width + x) * p->filters +
+                                    run->group * w->filters + first;
+                for (int64_t i = 0; i < run->images; i++, out += TILE_STRIDE, from += image_stride)
+                    copy_floats(out, from, n);
             }
     }
 }
 
-/* x of the block for one tap and panel, the pixels that the tap reaches: [pixel][columns]. Their stretches in the packed dy. */
-static int pack_sources(const weights_run *run, int64_t r, int64_t s, int64_t channel, int64_t columns, float *out, tile_segment *segment) {
+/* x of the block for one tap and panel, the pixels that the tap reaches: [pixel][columns]. Their stretches in the
+ * packed dy. */
+static int pack_sources(const weights_run *run, int64_t r, int64_t s, int64_t channel, int64_t columns, float *out,
+                        tile_segment *segment) {
     const weights *w = run->w;
     const conv_problem *p = w->p;
     int64_t y0 = most(run->y, w->reach[0][r].first), y1 = least(run->y + run->rows, w->reach[0][r].last);
@@ -94,8 +101,10 @@ static int pack_sources(const weights_run *run, int64_t r, int64_t s, int64_t ch
                 for (int64_t j = 0; j < width; j += LANES) store(out + j, load_up_to(from + j, columns - j));
         }
         int64_t at = ((y - run->y) * p->y_size[1] + x0) * run->images * TILE_STRIDE;
-        if (segments && segment[segments - 1].a + segment[segments - 1].length * TILE_STRIDE == at) segment[segments - 1].length += line;
-        else segment[segments++] = (tile_segment){ line, at, k };
+        if (segments && segment[segments - 1].a + segment[segments - 1].length * TILE_STRIDE == at)
+            segment[segments - 1].length += line;
+        else
+            segment[segments++] = (tile_segment){ line, at, k };
         k += line;
     }
     return segments;
@@ -111,16 +120,18 @@ static void sum_block(const void *argument, int64_t begin, int64_t end, int thre
     bool first = run->image == 0 && run->y == 0;
     int64_t taps = conv_taps(p), pixels = w->block_images * w->block_rows * p->y_size[1];
     for (int64_t u = begin; u < end; u++) {
-        int64_t share = u % w->shares, channel = u / w->shares % w->panels * TILE_COLUMNS, t = u / w->shares / w->panels;
+        int64_t share = u % w->shares, channel = u / w->shares % w->panels * TILE_COLUMNS,
+                t = u / w->shares / w->panels;
         int64_t columns = least(TILE_COLUMNS, w->channels - channel), to = p->flip ? taps - 1 - t : t;
         int segments = pack_sources(run, t / p->taps[1], t % p->taps[1], channel, columns, (float *)own, segment);
         if (!segments && !first) continue;
         for (int64_t tile = w->tiles * share / w->shares; tile < w->tiles * (share + 1) / w->shares; tile++) {
             int64_t filter = w->filters * tile / w->tiles;
             int rows = (int)(w->filters * (tile + 1) / w->tiles - filter);
-            ISA(tile_apply)(ISA(tile_columns), rows, columns, run->packed + tile * pixels * TILE_STRIDE, TILE_STRIDE, (float *)own, segment,
-                            segments, run->dw + ((run->group * w->filters + filter) * taps + to) * w->channels + channel,
-                            taps * w->channels, !first, NULL);
+            tile_apply(tile_columns, rows, columns, run->packed + tile * pixels * TILE_STRIDE, TILE_STRIDE,
+                       (float *)own, segment, segments,
+                       run->dw + ((run->group * w->filters + filter) * taps + to) * w->channels + channel,
+                       taps * w->channels, !first, NULL);
         }
     }
 }
@@ -128,7 +139,9 @@ static void sum_block(const void *argument, int64_t begin, int64_t end, int thre
 static int direct_apply(fv_device *device, const fv_task *task, const conv_plan *plan) {
     const weights *w = plan->own;
     const conv_problem *p = w->p;
-    weights_run run = { .w = w, .x = task->input[0].data, .dy = task->input[1].data, .dw = task->output[0].data, .packed = task->scratch };
+    weights_run run = {
+        .w = w, .x = task->input[0].data, .dy = task->input[1].data, .dw = task->output[0].data, .packed = task->scratch
+    };
     run.buffers = (char *)task->scratch + sizeof(float) * w->packed_floats;
     int64_t units = conv_taps(p) * w->panels * w->shares;
     for (run.group = 0; run.group < p->groups; run.group++)
@@ -138,7 +151,8 @@ static int direct_apply(fv_device *device, const fv_task *task, const conv_plan 
                 run.rows = least(w->block_rows, p->y_size[0] - run.y);
                 int64_t pixels = run.images * run.rows * p->y_size[1];
                 fv_parallel(device, w->tiles, 8192 / (pixels * TILE_STRIDE) + 1, pack_gradient, &run);
-                fv_parallel(device, units, 100000 / (pixels * TILE_COLUMNS * div_up(w->filters, w->shares) + 1) + 1, sum_block, &run);
+                fv_parallel(device, units, 100000 / (pixels * TILE_COLUMNS * div_up(w->filters, w->shares) + 1) + 1,
+                            sum_block, &run);
             }
     return FV_OK;
 }

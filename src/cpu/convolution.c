@@ -1,6 +1,6 @@
-/* convolution.c - conv2d, its gradients and its fused form: reads the problem, chooses the algorithm (the first of an ordered list
- * that fits; the others say why not) and hands over. A 1x1 convolution with stride 1 is a product of matrices, pixels x channels;
- * so is one whose filters cover the image, images x values. */
+/* convolution.c - conv2d, its gradients and its fused form: reads the problem, chooses the algorithm (the first of
+ * an ordered list that fits; the others say why not) and hands over. A 1x1 convolution with stride 1 is a product of
+ * matrices, pixels x channels; so is one whose filters cover the image, images x values. */
 #include "cpu/conv.h"
 #include "cpu/gemm.h"
 #include <stdio.h>
@@ -10,7 +10,9 @@ static conv_problem problem_of(const fv_task *task) {
     const fv_tensor *x = &task->input[0], *y = &task->output[0], *w = &task->input[1];
     if (task->op == FV_OP_conv2d_data_gradient) x = &task->output[0], y = &task->input[0];
     if (task->op == FV_OP_conv2d_weight_gradient) y = &task->input[1], w = &task->output[0];
-    conv_problem p = { .images = x->dim[0], .channels = x->dim[3], .filters = y->dim[3], .groups = a->groups, .flip = a->flip };
+    conv_problem p = {
+        .images = x->dim[0], .channels = x->dim[3], .filters = y->dim[3], .groups = a->groups, .flip = a->flip
+    };
     for (int axis = 0; axis < 2; axis++) {
         p.x_size[axis] = x->dim[1 + axis];
         p.y_size[axis] = y->dim[1 + axis];
@@ -22,10 +24,10 @@ static conv_problem problem_of(const fv_task *task) {
     return p;
 }
 
-/* ---- A product of matrices: one tap, or taps that cover the image exactly ------------------------------------------------------------ */
+/* ---- A product of matrices: one tap, or taps that cover the image exactly ---------------------------------------- */
 static bool covers_image(const conv_problem *p) {
-    return p->y_size[0] == 1 && p->y_size[1] == 1 && p->taps[0] == p->x_size[0] && p->taps[1] == p->x_size[1] && !p->pad[0] && !p->pad[1] &&
-           p->dilation[0] == 1 && p->dilation[1] == 1 && !p->flip;
+    return p->y_size[0] == 1 && p->y_size[1] == 1 && p->taps[0] == p->x_size[0] && p->taps[1] == p->x_size[1] &&
+           !p->pad[0] && !p->pad[1] && p->dilation[0] == 1 && p->dilation[1] == 1 && !p->flip;
 }
 static const char *not_a_product(const conv_problem *p) {
     if (p->groups != 1) return "groups";
@@ -43,31 +45,51 @@ static gemm product_of(const fv_task *task, const conv_plan *plan) {
     const float *a = task->input[0].data, *b = task->input[1].data;
     float *c = task->output[0].data;
     if (task->op == FV_OP_conv2d_weight_gradient) /* dy' x: inputs are x, dy */
-        return (gemm){ .m = p->filters, .n = values, .k = pixels, .a = b, .lda = p->filters, .a_columns = true, .b = a, .ldb = values, .c = c,
+        return (gemm){ .m = p->filters,
+                       .n = values,
+                       .k = pixels,
+                       .a = b,
+                       .lda = p->filters,
+                       .a_columns = true,
+                       .b = a,
+                       .ldb = values,
+                       .c = c,
                        .ldc = values };
     bool gradient = task->op == FV_OP_conv2d_data_gradient;
     int64_t in = gradient ? p->filters : values, out = gradient ? values : p->filters;
-    return (gemm){ .m = pixels, .n = out, .k = in, .a = a, .lda = in, .b = b, .ldb = values, .b_columns = !gradient, .c = c, .ldc = out,
+    return (gemm){ .m = pixels,
+                   .n = out,
+                   .k = in,
+                   .a = a,
+                   .lda = in,
+                   .b = b,
+                   .ldb = values,
+                   .b_columns = !gradient,
+                   .c = c,
+                   .ldc = out,
                    .finish = conv_finish(task) };
 }
 static int product_prepare(fv_device *device, fv_task *task, conv_plan *plan) {
     gemm g = product_of(task, plan);
-    task->scratch_bytes = ISA(gemm_scratch)(device, &g);
+    task->scratch_bytes = gemm_scratch(device, &g);
     return FV_OK;
 }
 static int product_run(fv_device *device, const fv_task *task, const conv_plan *plan) {
     gemm g = product_of(task, plan);
-    ISA(gemm_run)(device, &g, task->scratch);
+    gemm_run(device, &g, task->scratch);
     return FV_OK;
 }
 static const conv_algorithm product = { "matrix product", not_a_product, product_prepare, product_run };
 static const conv_algorithm covering = { "matrix product", no_covering_product, product_prepare, product_run };
 
-/* ---- Choice --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Choice ------------------------------------------------------------------------------------------------------ */
 enum { CHOICES = 5 };
-static const conv_algorithm *const forward[CHOICES] = { &product, &ISA(conv_depthwise_forward), &ISA(conv_bordered_forward), &ISA(conv_direct_forward) };
-static const conv_algorithm *const data[CHOICES] = { &product, &ISA(conv_depthwise_data), &ISA(conv_scattered_data), &ISA(conv_direct_data) };
-static const conv_algorithm *const weights[CHOICES] = { &covering, &ISA(conv_depthwise_weights), &ISA(conv_bordered_weights), &ISA(conv_direct_weights) };
+static const conv_algorithm *const forward[CHOICES] = { &product, &ISA(conv_depthwise_forward),
+                                                        &ISA(conv_bordered_forward), &ISA(conv_direct_forward) };
+static const conv_algorithm *const data[CHOICES] = { &product, &ISA(conv_depthwise_data), &ISA(conv_scattered_data),
+                                                     &ISA(conv_direct_data) };
+static const conv_algorithm *const weights[CHOICES] = { &covering, &ISA(conv_depthwise_weights),
+                                                        &ISA(conv_bordered_weights), &ISA(conv_direct_weights) };
 
 static const conv_algorithm *choose_algorithm(const conv_algorithm *const *list, const conv_problem *p, char *text) {
     char others[CONV_TEXT] = "";
@@ -75,10 +97,12 @@ static const conv_algorithm *choose_algorithm(const conv_algorithm *const *list,
     for (int i = 0; i < CHOICES && list[i]; i++) {
         const char *why = list[i]->why_not ? list[i]->why_not(p) : NULL;
         if (!why) {
-            snprintf(text, CONV_TEXT, "%s%s%.*s%s", list[i]->name, used ? " (" : "", CONV_TEXT - 64, others, used ? ")" : "");
+            snprintf(text, CONV_TEXT, "%s%s%.*s%s", list[i]->name, used ? " (" : "", CONV_TEXT - 64, others,
+                     used ? ")" : "");
             return list[i];
         }
-        int length = snprintf(others + used, sizeof others - (size_t)used, "%snot %s: %s", used ? "; " : "", list[i]->name, why);
+        int length =
+            snprintf(others + used, sizeof others - (size_t)used, "%snot %s: %s", used ? "; " : "", list[i]->name, why);
         used = (int)least(used + length, (int64_t)sizeof others - 1);
     }
     return NULL;
@@ -104,7 +128,8 @@ static int conv_prepare(fv_device *device, fv_task *task) {
     task->kept = plan;
     plan->problem = problem_of(task);
     const conv_algorithm *const *list = task->op == FV_OP_conv2d_weight_gradient ? weights
-                                        : task->op == FV_OP_conv2d_data_gradient ? data : forward;
+                                        : task->op == FV_OP_conv2d_data_gradient ? data
+                                                                                 : forward;
     plan->algorithm = choose_algorithm(list, &plan->problem, plan->text);
     task->algorithm = plan->text;
     int status = plan->algorithm->prepare ? plan->algorithm->prepare(device, task, plan) : FV_OK;
@@ -116,7 +141,8 @@ static int conv_run(fv_device *device, const fv_task *task) {
     const conv_plan *plan = task->kept;
     return plan->algorithm->run(device, task, plan);
 }
-#define CONVOLUTION { { conv_supports, conv_prepare, conv_run, conv_release }, NULL }
+#define CONVOLUTION                                                                                                    \
+    { { conv_supports, conv_prepare, conv_run, conv_release }, NULL }
 const fv_cpu_kernel KERNEL(conv2d) = CONVOLUTION;
 const fv_cpu_kernel KERNEL(conv2d_bias_activation) = CONVOLUTION;
 const fv_cpu_kernel KERNEL(conv2d_data_gradient) = CONVOLUTION;

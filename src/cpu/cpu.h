@@ -1,12 +1,13 @@
-/* cpu.h - what the files of the fast CPU backend share. backend.c and group.c are compiled once; every other file once per
- * instruction set, FV_ISA naming it (v2, v3, v4, neon, generic), and its global names end in that name: ISA(x). */
+/* cpu.h - what the files of the fast CPU backend share. backend.c and group.c are compiled once; every other file
+ * once per instruction set, FV_ISA naming it (v2, v3, v4, neon, generic), and its global names end in that name:
+ * ISA(x). */
 #ifndef FV_CPU_H
 #define FV_CPU_H
 #include "core/backend.h"
 #include "core/control.h"
 
-/* A kernel and, for operations without neighbours, the same on a range of elements: what groups are made of. A range gives
- * the same bits however the whole is cut. */
+/* A kernel and, for operations without neighbours, the same on a range of elements: what groups are made of. A range
+ * gives the same bits however the whole is cut. */
 typedef void fv_range(const fv_task *, int64_t begin, int64_t end);
 typedef struct fv_cpu_kernel {
     fv_kernel kernel;
@@ -14,21 +15,22 @@ typedef struct fv_cpu_kernel {
 } fv_cpu_kernel;
 
 typedef struct fv_cpu_set {
-    const char *title;                           /* "AVX-512" */
-    const fv_cpu_kernel *kernel[FV_OP_COUNT];    /* NULL: FV_OP_NONE */
+    const char *title;                        /* "AVX-512" */
+    const fv_cpu_kernel *kernel[FV_OP_COUNT]; /* NULL: FV_OP_NONE */
 } fv_cpu_set;
 
 struct fv_device {
     fv_host host;
     int threads;
     const fv_cpu_set *set;
-    struct fv_pool *pool;                        /* the other threads; NULL when there is one */
+    struct fv_pool *pool; /* the other threads; NULL when there is one */
 };
 
-/* ---- Threads --------------------------------------------------------------------------------------------------------- */
-/* Calls part for 0 .. units-1 in pieces, from several threads at once, and returns when all are done. grain: fewest units worth
- * a piece of their own. thread is the number of the thread that calls, for buffers of its own; which thread does what, and how the
- * units are cut, must not show in the results: parts write outputs of their own, or partial sums numbered by unit. */
+/* ---- Threads ----------------------------------------------------------------------------------------------------- */
+/* Calls part for 0 .. units-1 in pieces, from several threads at once, and returns when all are done. grain: fewest
+ * units worth a piece of their own. thread is the number of the thread that calls, for buffers of its own; which
+ * thread does what, and how the units are cut, must not show in the results: parts write outputs of their own, or
+ * partial sums numbered by unit. */
 typedef void fv_part(const void *argument, int64_t begin, int64_t end, int thread);
 void fv_parallel(fv_device *, int64_t units, int64_t grain, fv_part *, const void *argument);
 
@@ -36,16 +38,16 @@ void fv_parallel(fv_device *, int64_t units, int64_t grain, fv_part *, const voi
 int fv_run_ranges(fv_device *, const fv_task *);
 
 #ifdef FV_ISA
-#define FV_JOIN_(a, b) a##_##b
-#define FV_JOIN(a, b) FV_JOIN_(a, b)
-#define ISA(name) FV_JOIN(fv_##name, FV_ISA)
-#define KERNEL(name) ISA(kernel_##name)
+#define FV_JOIN_(a, b)                           a##_##b
+#define FV_JOIN(a, b)                            FV_JOIN_(a, b)
+#define ISA(name)                                FV_JOIN(fv_##name, FV_ISA)
+#define KERNEL(name)                             ISA(kernel_##name)
 #define FV_OP(name, least, most, outputs, flags) extern const fv_cpu_kernel KERNEL(name);
 #include "ops.def"
 #undef FV_OP
 #endif
 
-/* ---- Small things ----------------------------------------------------------------------------------------------------- */
+/* ---- Small things ------------------------------------------------------------------------------------------------ */
 static inline int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return div_up(a, b) * b; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -53,5 +55,9 @@ static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline size_t type_bytes(fv_type type) { return type == FV_U8 ? 1 : type == FV_BF16 || type == FV_F16 ? 2 : 4; }
 /* Rows and columns of a tensor seen as a matrix whose columns are its last axis; a scalar is [1, 1]. */
 static inline int64_t columns_of(const fv_tensor *t) { return t->rank > 0 ? t->dim[t->rank - 1] : 1; }
-static inline int64_t rows_of(const fv_tensor *t) { int64_t n = 1; for (int i = 0; i + 1 < t->rank; i++) n *= t->dim[i]; return n; }
+static inline int64_t rows_of(const fv_tensor *t) {
+    int64_t n = 1;
+    for (int i = 0; i + 1 < t->rank; i++) n *= t->dim[i];
+    return n;
+}
 #endif

@@ -21,7 +21,8 @@ static gemm product_of(const fv_task *task) {
         g.lda = columns_of(a), g.ldb = columns_of(b);
         g.b_columns = true;
     }
-    if (task->op == FV_OP_dense_bias_activation) g.finish = (tile_finish){ task->input[2].data, task->attributes->dense.activation };
+    if (task->op == FV_OP_dense_bias_activation)
+        g.finish = (tile_finish){ task->input[2].data, task->attributes->dense.activation };
     return g;
 }
 
@@ -32,13 +33,13 @@ static int dense_supports(fv_device *device, const fv_task *task, char *why, siz
 }
 static int dense_prepare(fv_device *device, fv_task *task) {
     gemm g = product_of(task);
-    task->scratch_bytes = ISA(gemm_scratch)(device, &g);
-    task->algorithm = ISA(gemm_algorithm)(&g);
+    task->scratch_bytes = gemm_scratch(device, &g);
+    task->algorithm = gemm_algorithm(&g);
     return FV_OK;
 }
 static int dense_run(fv_device *device, const fv_task *task) {
     gemm g = product_of(task);
-    ISA(gemm_run)(device, &g, task->scratch);
+    gemm_run(device, &g, task->scratch);
     return FV_OK;
 }
 const fv_cpu_kernel KERNEL(dense) = { { .prepare = dense_prepare, .run = dense_run }, NULL };

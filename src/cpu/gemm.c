@@ -1,24 +1,25 @@
-/* gemm.c - C = A B. B is packed into panels once per call, by all threads; then every thread takes tiles of rows, copies its rows
- * of A near the core and runs them over the panels. When A has fewer rows than B has columns and B is stored by columns (a dense
- * layer: few images, many units), the product is turned round, C' = B' A', so that the smaller operand is the one that is packed.
- * Very few rows are plain dot products. Outputs are partitioned, never the reduction. */
+/* gemm.c - C = A B. B is packed into panels once per call, by all threads; then every thread takes tiles of rows,
+ * copies its rows of A near the core and runs them over the panels. When A has fewer rows than B has columns and B
+ * is stored by columns (a dense layer: few images, many units), the product is turned round, C' = B' A', so that the
+ * smaller operand is the one that is packed. Very few rows are plain dot products. Outputs are partitioned, never
+ * the reduction. */
 #include "cpu/gemm.h"
 
 enum {
-    DEPTH = 512,                     /* of the reduction in one visit of a tile */
-    STRIP = 512,                     /* columns whose panels of that depth stay in the second cache */
-    PACKED = 2 << 20,                /* floats of packed B at most, roughly */
+    DEPTH = 512,      /* of the reduction in one visit of a tile */
+    STRIP = 512,      /* columns whose panels of that depth stay in the second cache */
+    PACKED = 2 << 20, /* floats of packed B at most, roughly */
     DOT_ROWS = 4,
-    ROW_SLACK = 16                   /* keeps rows of the copy of A off powers of two */
+    ROW_SLACK = 16 /* keeps rows of the copy of A off powers of two */
 };
 
 typedef struct plan {
-    gemm g;                          /* turned round already */
+    gemm g; /* turned round already */
     bool turned;
     int64_t tiles, depth, strip_k, strip_n; /* strip_k, strip_n: extent of B that is packed at a time */
-    int64_t groups;                  /* of panels: further units where there are few tiles */
+    int64_t groups;                         /* of panels: further units where there are few tiles */
     float *packed, *buffer;
-    int64_t buffer_floats;           /* of one thread */
+    int64_t buffer_floats;               /* of one thread */
     int64_t n0, k0, columns, depth_here; /* the strip at work */
 } plan;
 
@@ -41,17 +42,17 @@ static plan make_plan(const fv_device *device, const gemm *g) {
     return p;
 }
 
-size_t ISA(gemm_scratch)(const fv_device *device, const gemm *g) {
+size_t gemm_scratch(const fv_device *device, const gemm *g) {
     if (by_dots(g)) return 0;
     plan p = make_plan(device, g);
     return sizeof(float) * (size_t)(round_up(p.strip_n * p.strip_k, 16) + p.buffer_floats * device->threads);
 }
-const char *ISA(gemm_algorithm)(const gemm *g) {
+const char *gemm_algorithm(const gemm *g) {
     if (by_dots(g)) return "dot products (few rows)";
     return g->b_columns && !g->a_columns && g->m < g->n ? "packed panels of images, weights in place" : "packed panels";
 }
 
-/* ---- Packing ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Packing ----------------------------------------------------------------------------------------------------- */
 static void pack_panels(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const plan *p = argument;
@@ -59,8 +60,10 @@ static void pack_panels(const void *argument, int64_t begin, int64_t end, int th
     for (int64_t panel = begin; panel < end; panel++) {
         int64_t n = p->n0 + panel * TILE_COLUMNS, width = least(TILE_COLUMNS, p->columns - panel * TILE_COLUMNS);
         float *out = p->packed + panel * TILE_COLUMNS * p->depth_here;
-        if (g->b_columns) ISA(pack_columns)(g->b + n * g->ldb + p->k0, g->ldb, p->depth_here, width, out);
-        else ISA(pack_rows)(g->b + p->k0 * g->ldb + n, g->ldb, p->depth_here, width, out);
+        if (g->b_columns)
+            pack_columns(g->b + n * g->ldb + p->k0, g->ldb, p->depth_here, width, out);
+        else
+            pack_rows(g->b + p->k0 * g->ldb + n, g->ldb, p->depth_here, width, out);
     }
 }
 
@@ -71,12 +74,12 @@ static void copy_a(const gemm *g, int64_t m, int rows, int64_t k, int64_t depth,
         for (int i = 0; i < rows; i++) copy_floats(out + i * stride, g->a + (m + i) * g->lda + k, depth);
 }
 
-/* ---- The product ---------------------------------------------------------------------------------------------------------------- */
+/* ---- The product ------------------------------------------------------------------------------------------------- */
 /* Tiles t0..t1-1 over panels p0..p1-1 of the strip. */
 static void run_block(const plan *p, int64_t t0, int64_t t1, int64_t p0, int64_t p1, float *a) {
     const gemm *g = &p->g;
     int64_t stride = p->depth + ROW_SLACK;
-    tile_fn *const(*kernel)[TILE_ROWS + 1] = g->a_columns ? ISA(tile_columns) : ISA(tile_rows);
+    tile_fn *const(*kernel)[TILE_ROWS + 1] = g->a_columns ? tile_columns : tile_rows;
     for (int64_t k = 0; k < p->depth_here; k += p->depth) {
         int64_t depth = least(p->depth, p->depth_here - k), at = p->k0 + k;
         bool last = at + depth == g->k, accumulate = at > 0;
@@ -85,17 +88,18 @@ static void run_block(const plan *p, int64_t t0, int64_t t1, int64_t p0, int64_t
             int rows = (int)(g->m * (t + 1) / p->tiles - m);
             copy_a(g, m, rows, at, depth, a, stride);
             for (int64_t panel = p0; panel < p1; panel++) {
-                int64_t columns = least(TILE_COLUMNS, p->columns - panel * TILE_COLUMNS), n = p->n0 + panel * TILE_COLUMNS;
+                int64_t columns = least(TILE_COLUMNS, p->columns - panel * TILE_COLUMNS),
+                        n = p->n0 + panel * TILE_COLUMNS;
                 const float *b = p->packed + panel * TILE_COLUMNS * p->depth_here + k * padded_columns(columns);
                 tile_segment whole = { depth, 0, 0 };
                 tile_finish finish = g->finish;
                 if (finish.bias) finish.bias += p->turned ? m : n;
                 if (p->turned)
-                    ISA(tile_apply_transposed)(kernel, rows, columns, a, stride, b, &whole, 1, g->c + n * g->ldc + m, g->ldc,
-                                               accumulate, last ? &finish : NULL);
+                    tile_apply_transposed(kernel, rows, columns, a, stride, b, &whole, 1, g->c + n * g->ldc + m, g->ldc,
+                                          accumulate, last ? &finish : NULL);
                 else
-                    ISA(tile_apply)(kernel, rows, columns, a, g->a_columns ? TILE_STRIDE : stride, b, &whole, 1,
-                                    g->c + m * g->ldc + n, g->ldc, accumulate, last ? &finish : NULL);
+                    tile_apply(kernel, rows, columns, a, g->a_columns ? TILE_STRIDE : stride, b, &whole, 1,
+                               g->c + m * g->ldc + n, g->ldc, accumulate, last ? &finish : NULL);
             }
         }
     }
@@ -114,7 +118,7 @@ static void run_units(const void *argument, int64_t begin, int64_t end, int thre
     }
 }
 
-/* ---- Dot products: vectors run along the reduction -------------------------------------------------------------------------------- */
+/* ---- Dot products: vectors run along the reduction --------------------------------------------------------------- */
 INLINE void dots(const gemm *g, const int rows, const int columns, int64_t n) {
     vf sum[DOT_ROWS][4];
     for (int i = 0; i < rows; i++)
@@ -130,14 +134,7 @@ INLINE void dots(const gemm *g, const int rows, const int columns, int64_t n) {
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++) {
             float y = sum_lanes(sum[i][j]) + (g->finish.bias ? g->finish.bias[n + j] : 0.0f);
-            vf v = splat(y);
-            switch (g->finish.activation) {
-            case FV_RELU: v = activate(v, FV_RELU); break;
-            case FV_TANH: v = activate(v, FV_TANH); break;
-            case FV_SIGMOID: v = activate(v, FV_SIGMOID); break;
-            default: break;
-            }
-            g->c[i * g->ldc + n + j] = v[0];
+            g->c[i * g->ldc + n + j] = activate_any(splat(y), g->finish.activation)[0];
         }
 }
 static void run_dots(const void *argument, int64_t begin, int64_t end, int thread) {
@@ -157,7 +154,7 @@ static void run_dots(const void *argument, int64_t begin, int64_t end, int threa
             }
 }
 
-void ISA(gemm_run)(fv_device *device, const gemm *g, void *scratch) {
+void gemm_run(fv_device *device, const gemm *g, void *scratch) {
     if (!g->m || !g->n) return;
     if (by_dots(g)) {
         fv_parallel(device, div_up(g->n, 4), 20000 / (g->k * 4) + 1, run_dots, g);
@@ -171,6 +168,7 @@ void ISA(gemm_run)(fv_device *device, const gemm *g, void *scratch) {
             p.columns = least(p.strip_n, p.g.n - p.n0);
             p.depth_here = least(p.strip_k, p.g.k - p.k0);
             fv_parallel(device, panel_count(p.columns), 8192 / (p.depth_here * TILE_COLUMNS) + 1, pack_panels, &p);
-            fv_parallel(device, p.tiles * p.groups, 40000 / (p.depth_here * TILE_COLUMNS * TILE_ROWS) + 1, run_units, &p);
+            fv_parallel(device, p.tiles * p.groups, 40000 / (p.depth_here * TILE_COLUMNS * TILE_ROWS) + 1, run_units,
+                        &p);
         }
 }

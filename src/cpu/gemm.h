@@ -3,17 +3,21 @@
 #define FV_CPU_GEMM_H
 #include "cpu/tile.h"
 
+#define gemm_run       ISA(gemm_run)
+#define gemm_scratch   ISA(gemm_scratch)
+#define gemm_algorithm ISA(gemm_algorithm)
+
 typedef struct gemm {
     int64_t m, n, k;
     const float *a, *b;
     float *c;
     int64_t lda, ldb, ldc;
-    bool a_columns;         /* element (m, k) of A at a[k lda + m], else at a[m lda + k] */
-    bool b_columns;         /* element (k, n) of B at b[n ldb + k], else at b[k ldb + n] */
-    tile_finish finish;     /* bias along n */
+    bool a_columns;     /* element (m, k) of A at a[k lda + m], else at a[m lda + k] */
+    bool b_columns;     /* element (k, n) of B at b[n ldb + k], else at b[k ldb + n] */
+    tile_finish finish; /* bias along n */
 } gemm;
 
-size_t ISA(gemm_scratch)(const fv_device *, const gemm *);
-void ISA(gemm_run)(fv_device *, const gemm *, void *scratch);
-const char *ISA(gemm_algorithm)(const gemm *);
+size_t gemm_scratch(const fv_device *, const gemm *);
+void gemm_run(fv_device *, const gemm *, void *scratch);
+const char *gemm_algorithm(const gemm *);
 #endif

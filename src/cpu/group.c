@@ -1,5 +1,6 @@
-/* group.c - a run of elementwise operations of equal size is executed block by block instead of operation by operation, so that
- * what one leaves the next finds in the nearest cache. Each element is computed by the same instructions either way: the same bits. */
+/* group.c - a run of elementwise operations of equal size is executed block by block instead of operation by
+ * operation, so that what one leaves the next finds in the nearest cache. Each element is computed by the same
+ * instructions either way: the same bits. */
 #include "cpu/group.h"
 
 enum { BLOCK = 4096, BLOCK_GRAIN = 2, FEWEST = 2 };
@@ -10,12 +11,17 @@ static const uint8_t flags_of[FV_OP_COUNT] = {
 #undef FV_OP
 };
 
-/* Every operand is f32 with as many elements as the first task's output. */
+/* Every operand is f32 with as many elements as the first task's output; one of two may be a single number. */
 static bool groupable(const fv_device *device, const fv_task *task, int64_t elements) {
-    if (!(flags_of[task->op] & FV_SAME_SHAPE) || !device->set->kernel[task->op]->range || task->output_count != 1) return false;
-    for (int i = 0; i < task->input_count; i++)
-        if (task->input[i].type != FV_F32 || fv_elements(&task->input[i]) != elements) return false;
-    return task->output[0].type == FV_F32 && fv_elements(&task->output[0]) == elements;
+    if (!(flags_of[task->op] & FV_SAME_SHAPE) || !device->set->kernel[task->op]->range || task->output_count != 1)
+        return false;
+    int whole = 0;
+    for (int i = 0; i < task->input_count; i++) {
+        int64_t own = fv_elements(&task->input[i]);
+        if (task->input[i].type != FV_F32 || !task->input[i].data || (own != elements && own != 1)) return false;
+        whole += own == elements;
+    }
+    return whole > 0 && task->output[0].type == FV_F32 && fv_elements(&task->output[0]) == elements;
 }
 
 int fv_cpu_group(fv_device *device, const fv_task *tasks, int count, fv_group *groups, int capacity) {
@@ -25,29 +31,36 @@ int fv_cpu_group(fv_device *device, const fv_task *tasks, int count, fv_group *g
         int end = first;
         while (end < count && elements > 0 && groupable(device, &tasks[end], elements)) end++;
         if (end - first >= FEWEST)
-            groups[found++] = (fv_group){ .first = first, .count = end - first, .algorithm = "elementwise, by blocks of 4096 elements" };
+            groups[found++] = (fv_group){ .first = first,
+                                          .count = end - first,
+                                          .algorithm = "elementwise, by blocks of 4096 elements" };
         first = end > first ? end : first + 1;
     }
     return found;
 }
 
-/* Two operands may lie in the same place or apart. If they overlap otherwise (the planner gave a later value part of the room
- * of one that dies within the run), a block would overwrite what the next block still reads. */
-static bool overlap(const fv_tensor *a, const fv_tensor *b, int64_t bytes) {
-    const char *p = a->data, *q = b->data;
-    return p && q && p != q && p < q + bytes && q < p + bytes;
+/* Two operands may lie in the same place or apart. If they overlap otherwise (the planner gave a later value part of
+ * the room of one that dies within the run), a block would overwrite what the next block still reads. */
+static bool overlap(const fv_tensor *a, const fv_tensor *b) {
+    const float *p = a->data, *q = b->data;
+    return p && q && p != q && p < q + fv_elements(b) && q < p + fv_elements(a);
 }
-static bool independent(const fv_task *tasks, const fv_group *group, int64_t bytes) {
+static bool independent(const fv_task *tasks, const fv_group *group) {
     for (int writer = group->first; writer < group->first + group->count; writer++)
         for (int other = group->first; other < group->first + group->count; other++) {
-            if (overlap(&tasks[writer].output[0], &tasks[other].output[0], bytes)) return false;
+            if (overlap(&tasks[writer].output[0], &tasks[other].output[0])) return false;
             for (int i = 0; i < tasks[other].input_count; i++)
-                if (overlap(&tasks[writer].output[0], &tasks[other].input[i], bytes)) return false;
+                if (overlap(&tasks[writer].output[0], &tasks[other].input[i])) return false;
         }
     return true;
 }
 
-typedef struct group_run { const fv_device *device; const fv_task *tasks; int count; int64_t elements; } group_run;
+typedef struct group_run {
+    const fv_device *device;
+    const fv_task *tasks;
+    int count;
+    int64_t elements;
+} group_run;
 
 static void run_blocks(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
@@ -55,17 +68,19 @@ static void run_blocks(const void *argument, int64_t begin, int64_t end, int thr
     for (int64_t block = begin; block < end; block++)
         for (int i = 0; i < run->count; i++)
             if (run->tasks[i].output[0].data)
-                run->device->set->kernel[run->tasks[i].op]->range(&run->tasks[i], block * BLOCK, least((block + 1) * BLOCK, run->elements));
+                run->device->set->kernel[run->tasks[i].op]->range(&run->tasks[i], block * BLOCK,
+                                                                  least((block + 1) * BLOCK, run->elements));
 }
 
 int fv_cpu_group_run(fv_device *device, const fv_task *tasks, const fv_group *group) {
     group_run run = { device, tasks + group->first, group->count, fv_elements(&tasks[group->first].output[0]) };
-    if (independent(tasks, group, run.elements * (int64_t)sizeof(float))) {
+    if (independent(tasks, group)) {
         fv_parallel(device, div_up(run.elements, BLOCK), BLOCK_GRAIN, run_blocks, &run);
         return FV_OK;
     }
     int status = FV_OK;
-    for (int i = 0; i < run.count && !status; i++) status = device->set->kernel[run.tasks[i].op]->kernel.run(device, &run.tasks[i]);
+    for (int i = 0; i < run.count && !status; i++)
+        status = device->set->kernel[run.tasks[i].op]->kernel.run(device, &run.tasks[i]);
     return status;
 }
 

@@ -1,6 +1,7 @@
-/* loss.c - softmax cross-entropy (with its gradient in the same pass in the fused form), cross-entropy of probabilities, mean
- * squared error, top-k and metrics. Rows are independent; within a row vectors run along the classes. A target is a class number
- * (i32) or a distribution (f32); a class number that is no class makes the row NaN and is never read with. */
+/* loss.c - softmax cross-entropy (with its gradient in the same pass in the fused form), cross-entropy of
+ * probabilities, mean squared error, top-k and metrics. Rows are independent; within a row vectors run along the
+ * classes. A target is a class number (i32) or a distribution (f32); a class number that is no class makes the row
+ * NaN and is never read with. */
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
 #include <math.h>
@@ -9,10 +10,10 @@ static const float LEAST_PROBABILITY = 1e-7f;
 
 typedef struct loss_run {
     const fv_task *task;
-    const float *x, *dloss;       /* dloss NULL: no gradient wanted */
+    const float *x, *dloss; /* dloss NULL: no gradient wanted */
     const fv_tensor *target;
-    float *loss, *dx;             /* NULL where not wanted */
-    int64_t n;                    /* of a row */
+    float *loss, *dx; /* NULL where not wanted */
+    int64_t n;        /* of a row */
     float smoothing;
 } loss_run;
 
@@ -29,7 +30,8 @@ INLINE vf smoothed_target(const loss_run *run, int64_t row, int64_t j, int32_t l
         t = load_up_to((const float *)run->target->data + row * run->n + j, run->n - j);
     }
     if (run->smoothing == 0) return t;
-    return narrow(add_double(multiply_double(widen(t), splat_double(1.0 - run->smoothing)), splat_double((double)run->smoothing / (double)run->n)));
+    return narrow(add_double(multiply_double(widen(t), splat_double(1.0 - run->smoothing)),
+                             splat_double((double)run->smoothing / (double)run->n)));
 }
 static void fill_row(float *to, int64_t n, float value) {
     for (int64_t j = 0; j < n; j += LANES) store_up_to(to + j, splat(value), n - j);
@@ -42,7 +44,7 @@ static bool bad_label(const loss_run *run, int64_t row, int32_t *label) {
     return true;
 }
 
-/* ---- Softmax cross-entropy: loss = sum t_j (log sum exp(x) - x_j), dx = dloss (softmax sum(t) - t) ------------------------------------ */
+/* ---- Softmax cross-entropy: loss = sum t_j (log sum exp(x) - x_j), dx = dloss (softmax sum(t) - t) --------------- */
 static void softmax_row(const loss_run *run, int64_t row) {
     const float *x = run->x + row * run->n;
     int64_t n = run->n;
@@ -55,11 +57,13 @@ static void softmax_row(const loss_run *run, int64_t row) {
     }
     float top = largest_lane(best);
     vf total = { 0 };
-    for (int64_t j = 0; j < n; j += LANES) total += exponential(pad_lanes(load_up_to(x + j, n - j), n - j, -__builtin_inff()) - top);
+    for (int64_t j = 0; j < n; j += LANES)
+        total += exponential(pad_lanes(load_up_to(x + j, n - j), n - j, -__builtin_inff()) - top);
     float sum = sum_lanes(total), log_sum = logf(sum);
     vf weight = { 0 }, loss = { 0 };
     for (int64_t j = 0; j < n; j += LANES) {
-        vf t = pad_lanes(smoothed_target(run, row, j, label), n - j, 0.0f), v = pad_lanes(load_up_to(x + j, n - j), n - j, 0.0f);
+        vf t = pad_lanes(smoothed_target(run, row, j, label), n - j, 0.0f),
+           v = pad_lanes(load_up_to(x + j, n - j), n - j, 0.0f);
         weight += t;
         vf term = t * (log_sum - (v - top));
         loss += choose(t == 0.0f, (vf){ 0 }, term); /* a class of weight zero adds nothing, however unlikely */
@@ -73,7 +77,7 @@ static void softmax_row(const loss_run *run, int64_t row) {
     }
 }
 
-/* ---- Cross-entropy of probabilities ----------------------------------------------------------------------------------------------------- */
+/* ---- Cross-entropy of probabilities ------------------------------------------------------------------------------ */
 static void cross_entropy_row(const loss_run *run, int64_t row) {
     const float *x = run->x + row * run->n;
     int64_t n = run->n;
@@ -81,14 +85,18 @@ static void cross_entropy_row(const loss_run *run, int64_t row) {
     if (bad_label(run, row, &label)) return;
     vf low = splat(LEAST_PROBABILITY), high = splat(1 - LEAST_PROBABILITY), loss = { 0 };
     for (int64_t j = 0; j < n; j += LANES) {
-        vf t = pad_lanes(smoothed_target(run, row, j, label), n - j, 0.0f), p = pad_lanes(load_up_to(x + j, n - j), n - j, 1.0f);
-        if (run->loss) loss -= choose(t == 0.0f, (vf){ 0 }, t * choose(p != p, p, logarithm(minimum(high, maximum(low, p)))));
-        if (run->dx) store_up_to(run->dx + row * n + j, choose((p < low) | (p > high), (vf){ 0 }, t / p * -run->dloss[row]), n - j);
+        vf t = pad_lanes(smoothed_target(run, row, j, label), n - j, 0.0f),
+           p = pad_lanes(load_up_to(x + j, n - j), n - j, 1.0f);
+        if (run->loss)
+            loss -= choose(t == 0.0f, (vf){ 0 }, t * choose(p != p, p, logarithm(minimum(high, maximum(low, p)))));
+        if (run->dx)
+            store_up_to(run->dx + row * n + j, choose((p < low) | (p > high), (vf){ 0 }, t / p * -run->dloss[row]),
+                        n - j);
     }
     if (run->loss) run->loss[row] = sum_lanes(loss);
 }
 
-/* ---- Mean squared error ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Mean squared error ------------------------------------------------------------------------------------------ */
 static void squared_row(const loss_run *run, int64_t row) {
     const float *x = run->x + row * run->n, *t = (const float *)run->target->data + row * run->n;
     int64_t n = run->n;
@@ -102,7 +110,7 @@ static void squared_row(const loss_run *run, int64_t row) {
     if (run->loss) run->loss[row] = (float)(sum_lanes_double(sum) / (double)n);
 }
 
-/* ---- Operations --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Operations -------------------------------------------------------------------------------------------------- */
 static void softmax_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     for (int64_t row = begin; row < end; row++) softmax_row(argument, row);
@@ -117,21 +125,29 @@ static void squared_rows(const void *argument, int64_t begin, int64_t end, int t
 }
 
 static int run_rows(fv_device *device, const fv_task *task, fv_part *part, bool whole_rows) {
-    loss_run run = { .task = task, .x = task->input[0].data, .target = &task->input[1], .n = columns_of(&task->input[0]) };
+    loss_run run = {
+        .task = task, .x = task->input[0].data, .target = &task->input[1], .n = columns_of(&task->input[0])
+    };
     bool gradient = task->op == FV_OP_softmax_cross_entropy_gradient || task->op == FV_OP_cross_entropy_gradient ||
                     task->op == FV_OP_mean_squared_error_gradient;
     int64_t rows = gradient ? fv_elements(&task->input[2]) : fv_elements(&task->output[0]);
-    if (whole_rows) run.n = rows ? fv_elements(&task->input[0]) / rows : 0;
-    else run.smoothing = task->attributes->loss.smoothing;
-    if (gradient) run.dx = task->output[0].data;
-    else run.loss = task->output[0].data;
+    if (whole_rows)
+        run.n = rows ? fv_elements(&task->input[0]) / rows : 0;
+    else
+        run.smoothing = task->attributes->loss.smoothing;
+    if (gradient)
+        run.dx = task->output[0].data;
+    else
+        run.loss = task->output[0].data;
     if (task->op == FV_OP_softmax_cross_entropy_train) run.dx = task->output[1].data;
     if (run.dx) run.dloss = task->input[2].data;
     fv_parallel(device, rows, 4096 / (run.n + 1) + 1, part, &run);
     return FV_OK;
 }
 static int softmax_run(fv_device *device, const fv_task *task) { return run_rows(device, task, softmax_rows, false); }
-static int cross_entropy_run(fv_device *device, const fv_task *task) { return run_rows(device, task, cross_entropy_rows, false); }
+static int cross_entropy_run(fv_device *device, const fv_task *task) {
+    return run_rows(device, task, cross_entropy_rows, false);
+}
 static int squared_run(fv_device *device, const fv_task *task) { return run_rows(device, task, squared_rows, true); }
 const fv_cpu_kernel KERNEL(softmax_cross_entropy) = { { .run = softmax_run }, NULL };
 const fv_cpu_kernel KERNEL(softmax_cross_entropy_gradient) = { { .run = softmax_run }, NULL };

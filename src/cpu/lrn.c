@@ -1,9 +1,13 @@
-/* lrn.c - local response normalisation across channels and its gradient. A pixel's squares (or the terms of the gradient's sum) go
- * into a small buffer with zeros on both sides, so that the window of every channel is whole and vectors run across channels. */
+/* lrn.c - local response normalisation across channels and its gradient. A pixel's squares (or the terms of the
+ * gradient's sum) go into a small buffer with zeros on both sides, so that the window of every channel is whole and
+ * vectors run across channels. */
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
 
-typedef struct lrn_run { const fv_task *task; int64_t rows, columns, padded; } lrn_run;
+typedef struct lrn_run {
+    const fv_task *task;
+    int64_t rows, columns, padded;
+} lrn_run;
 
 static int64_t padded_columns_of(const fv_task *task) {
     return round_up(columns_of(&task->input[0]) + 2 * (int64_t)task->attributes->lrn.size + 2 * LANES, 16);
@@ -57,10 +61,12 @@ static void gradient_rows(const void *argument, int64_t begin, int64_t end, int 
     const fv_task *task = run->task;
     const fv_lrn_attributes *a = &task->attributes->lrn;
     int64_t n = run->columns;
-    float *buffer = (float *)task->scratch + thread * 2 * run->padded, *line = buffer + a->size, *terms = line + run->padded;
+    float *buffer = (float *)task->scratch + thread * 2 * run->padded, *line = buffer + a->size,
+          *terms = line + run->padded;
     zero_floats(buffer, 2 * run->padded);
     for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)task->input[0].data + row * n, *y = (const float *)task->input[1].data + row * n;
+        const float *x = (const float *)task->input[0].data + row * n,
+                    *y = (const float *)task->input[1].data + row * n;
         const float *dy = (const float *)task->input[2].data + row * n;
         float *dx = (float *)task->output[0].data + row * n;
         square_line(x, n, line);

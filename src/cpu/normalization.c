@@ -1,7 +1,8 @@
-/* normalization.c - batch normalisation. A tensor is rows x channels. Sums over the rows are taken in a fixed number of chunks, in
- * double, and the chunks added in order, so they do not depend on threads. Statistics take one pass: sums of x - k and its square,
- * k being the channel's first value, lose nothing in double. Passes over the tensor cost what memory costs; there are two forward
- * (statistics, application) and two backward (sums, dx). The fused forms apply the activation, or its gradient from y, on the way. */
+/* normalization.c - batch normalisation. A tensor is rows x channels. Sums over the rows are taken in a fixed number
+ * of chunks, in double, and the chunks added in order, so they do not depend on threads. Statistics take one pass:
+ * sums of x - k and its square, k being the channel's first value, lose nothing in double. Passes over the tensor
+ * cost what memory costs; there are two forward (statistics, application) and two backward (sums, dx). The fused
+ * forms apply the activation, or its gradient from y, on the way. */
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
 #include <math.h>
@@ -9,15 +10,18 @@
 
 enum { CHUNKS = 32, WIDE = 4, SHORT = 16 };
 
-/* Factors of a channel in the second pass: y = (x - mean) scale + shift, or dx = scale (dy - dy_mean - (x - mean) slope). */
-typedef struct channels { float *mean, *scale, *shift, *dy_mean, *slope; } channels;
+/* Factors of a channel in the second pass: y = (x - mean) scale + shift, or dx = scale (dy - dy_mean - (x - mean)
+ * slope). */
+typedef struct channels {
+    float *mean, *scale, *shift, *dy_mean, *slope;
+} channels;
 enum { CHANNEL_ARRAYS = 5 };
 
 typedef struct norm_run {
     const fv_task *task;
     int64_t rows, columns;
-    const float *x, *y, *dy;             /* y only where the activation is undone */
-    double *partial;                     /* [chunk][2][columns] */
+    const float *x, *y, *dy; /* y only where the activation is undone */
+    double *partial;         /* [chunk][2][columns] */
     channels c;
     int activation;
     bool backward;
@@ -38,7 +42,10 @@ static int norm_prepare(fv_device *device, fv_task *task) {
     return FV_OK;
 }
 static norm_run make_run(const fv_task *task) {
-    norm_run run = { .task = task, .rows = rows_of(&task->input[0]), .columns = columns_of(&task->input[0]), .x = task->input[0].data,
+    norm_run run = { .task = task,
+                     .rows = rows_of(&task->input[0]),
+                     .columns = columns_of(&task->input[0]),
+                     .x = task->input[0].data,
                      .partial = task->scratch };
     float *arrays = (float *)((char *)task->scratch + partial_bytes(run.columns));
     int64_t stride = round_up(run.columns, 16);
@@ -46,7 +53,7 @@ static norm_run make_run(const fv_task *task) {
     return run;
 }
 
-/* ---- First pass: two sums a channel -------------------------------------------------------------------------------------------- */
+/* ---- First pass: two sums a channel ------------------------------------------------------------------------------ */
 INLINE vf undo_activation(vf y, vf dy, const int activation) {
     switch (activation) {
     case FV_RELU: return keep_if(y > 0.0f, dy);
@@ -55,10 +62,10 @@ INLINE vf undo_activation(vf y, vf dy, const int activation) {
     default: return dy;
     }
 }
-/* Forward: x - k and its square. Backward: dy and dy (x - mean). So many vectors of channels; short runs of rows are added as floats,
- * which costs no digit that the results could hold, and those in double. */
-INLINE void sum_columns(const norm_run *run, int64_t first, int64_t last, int64_t c, const int vectors, const bool backward,
-                        const int activation, double *out) {
+/* Forward: x - k and its square. Backward: dy and dy (x - mean). So many vectors of channels; short runs of rows are
+ * added as floats, which costs no digit that the results could hold, and those in double. */
+INLINE void sum_columns(const norm_run *run, int64_t first, int64_t last, int64_t c, const int vectors,
+                        const bool backward, const int activation, double *out) {
     int64_t n = run->columns, left = n - c;
     vd a[WIDE], b[WIDE];
     vf k[WIDE];
@@ -71,36 +78,39 @@ INLINE void sum_columns(const norm_run *run, int64_t first, int64_t last, int64_
         int64_t stop = least(last, row + SHORT);
         vf s[WIDE], t[WIDE];
         for (int v = 0; v < vectors; v++) s[v] = t[v] = (vf){ 0 };
-        for (; row < stop; row++)
+        for (; row < stop; row++) {
             UNROLL(4)
             for (int v = 0; v < vectors; v++) {
                 int64_t at = row * n + c + v * LANES;
                 vf x = (vectors > 1 ? load(run->x + at) : load_up_to(run->x + at, left)) - k[v];
                 vf d = !backward ? x : vectors > 1 ? load(run->dy + at) : load_up_to(run->dy + at, left);
-                if (activation != FV_LINEAR) d = undo_activation(vectors > 1 ? load(run->y + at) : load_up_to(run->y + at, left), d, activation);
+                if (activation != FV_LINEAR)
+                    d = undo_activation(vectors > 1 ? load(run->y + at) : load_up_to(run->y + at, left), d, activation);
                 s[v] += d;
                 t[v] += d * x;
             }
+        }
         for (int v = 0; v < vectors; v++) a[v] = add_double(a[v], widen(s[v])), b[v] = add_double(b[v], widen(t[v]));
     }
     for (int v = 0; v < vectors; v++) {
         double sum[2][LANES];
         store_double(sum[0], a[v]);
         store_double(sum[1], b[v]);
-        for (int64_t i = 0; i < least(LANES, left); i++) out[c + v * LANES + i] = sum[0][i], out[n + c + v * LANES + i] = sum[1][i];
+        for (int64_t i = 0; i < least(LANES, left); i++)
+            out[c + v * LANES + i] = sum[0][i], out[n + c + v * LANES + i] = sum[1][i];
     }
 }
 INLINE void sum_chunk(const norm_run *run, int64_t chunk, const bool backward, const int activation) {
     int64_t first = run->rows * chunk / CHUNKS, last = run->rows * (chunk + 1) / CHUNKS, c = 0;
     double *out = run->partial + chunk * 2 * run->columns;
-    for (; c + WIDE * LANES <= run->columns; c += WIDE * LANES) sum_columns(run, first, last, c, WIDE, backward, activation, out);
+    for (; c + WIDE * LANES <= run->columns; c += WIDE * LANES)
+        sum_columns(run, first, last, c, WIDE, backward, activation, out);
     for (; c < run->columns; c += LANES) sum_columns(run, first, last, c, 1, backward, activation, out);
 }
 static void sum_chunks(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const norm_run *run = argument;
-    for (int64_t chunk = begin; chunk < end; chunk++)
-        switch (run->backward ? run->activation : -1) {
+    for (int64_t chunk = begin; chunk < end; chunk++) switch (run->backward ? run->activation : -1) {
         case -1: sum_chunk(run, chunk, false, FV_LINEAR); break;
         case FV_RELU: sum_chunk(run, chunk, true, FV_RELU); break;
         case FV_TANH: sum_chunk(run, chunk, true, FV_TANH); break;
@@ -117,21 +127,21 @@ static void add_chunks(const norm_run *run, int64_t c, double sum[2]) {
 }
 static int64_t chunk_grain(const norm_run *run) { return CHUNKS * 8192 / (run->rows * run->columns + 1) + 1; }
 
-/* ---- Second pass ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Second pass ------------------------------------------------------------------------------------------------- */
 INLINE void apply_row(const norm_run *run, int64_t row, const int activation) {
     int64_t n = run->columns;
     float *out = (float *)run->task->output[0].data + row * n;
     for (int64_t c = 0; c < n; c += LANES) {
         int64_t left = n - c;
-        vf y = (load_up_to(run->x + row * n + c, left) - load(run->c.mean + c)) * load(run->c.scale + c) + load(run->c.shift + c);
+        vf y = (load_up_to(run->x + row * n + c, left) - load(run->c.mean + c)) * load(run->c.scale + c) +
+               load(run->c.shift + c);
         store_up_to(out + c, activate(y, activation), left);
     }
 }
 static void apply_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const norm_run *run = argument;
-    for (int64_t row = begin; row < end; row++)
-        switch (run->activation) {
+    for (int64_t row = begin; row < end; row++) switch (run->activation) {
         case FV_RELU: apply_row(run, row, FV_RELU); break;
         case FV_TANH: apply_row(run, row, FV_TANH); break;
         case FV_SIGMOID: apply_row(run, row, FV_SIGMOID); break;
@@ -146,14 +156,14 @@ INLINE void gradient_row(const norm_run *run, int64_t row, const int activation)
         vf d = load_up_to(run->dy + at, left);
         if (activation != FV_LINEAR) d = undo_activation(load_up_to(run->y + at, left), d, activation);
         vf t = load_up_to(run->x + at, left) - load(run->c.mean + c);
-        store_up_to(out + c, load(run->c.scale + c) * (d - load(run->c.dy_mean + c) - t * load(run->c.slope + c)), left);
+        store_up_to(out + c, load(run->c.scale + c) * (d - load(run->c.dy_mean + c) - t * load(run->c.slope + c)),
+                    left);
     }
 }
 static void gradient_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const norm_run *run = argument;
-    for (int64_t row = begin; row < end; row++)
-        switch (run->activation) {
+    for (int64_t row = begin; row < end; row++) switch (run->activation) {
         case FV_RELU: gradient_row(run, row, FV_RELU); break;
         case FV_TANH: gradient_row(run, row, FV_TANH); break;
         case FV_SIGMOID: gradient_row(run, row, FV_SIGMOID); break;
@@ -164,7 +174,7 @@ static void second_pass(fv_device *device, const norm_run *run, fv_part *part) {
     if (run->task->output[0].data) fv_parallel(device, run->rows, 8192 / run->columns + 1, part, run);
 }
 
-/* ---- Operations ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Operations -------------------------------------------------------------------------------------------------- */
 static int train_run(fv_device *device, const fv_task *task) {
     const fv_norm_attributes *a = &task->attributes->norm;
     norm_run run = make_run(task);
@@ -196,7 +206,8 @@ static int infer_run(fv_device *device, const fv_task *task) {
     run.activation = task->op == FV_OP_batch_norm_infer_activation ? a->activation : FV_LINEAR;
     for (int64_t c = 0; c < run.columns; c++) {
         run.c.mean[c] = values(&task->input[3])[c];
-        run.c.scale[c] = (float)(value_or(&task->input[1], c, 1) / sqrt((double)values(&task->input[4])[c] + a->epsilon));
+        run.c.scale[c] =
+            (float)(value_or(&task->input[1], c, 1) / sqrt((double)values(&task->input[4])[c] + a->epsilon));
         run.c.shift[c] = value_or(&task->input[2], c, 0);
     }
     second_pass(device, &run, apply_rows);
@@ -204,15 +215,17 @@ static int infer_run(fv_device *device, const fv_task *task) {
 }
 
 /* constants: mean and variance do not depend on x (inference form), and input 4 is the variance itself. */
-static int gradient_of(fv_device *device, norm_run *run, const fv_tensor *gamma, const fv_tensor *mean, const fv_tensor *deviation,
-                       bool constants) {
+static int gradient_of(fv_device *device, norm_run *run, const fv_tensor *gamma, const fv_tensor *mean,
+                       const fv_tensor *deviation, bool constants) {
     const fv_task *task = run->task;
     run->backward = true;
     for (int64_t c = 0; c < run->columns; c++) run->c.mean[c] = values(mean)[c];
     bool sums = !constants || task->output[1].data || task->output[2].data;
     if (sums) fv_parallel(device, CHUNKS, chunk_grain(run), sum_chunks, run);
     for (int64_t c = 0; c < run->columns; c++) {
-        double inverse = constants ? 1 / sqrt((double)values(deviation)[c] + task->attributes->norm.epsilon) : values(deviation)[c], sum[2] = { 0, 0 };
+        double inverse = constants ? 1 / sqrt((double)values(deviation)[c] + task->attributes->norm.epsilon)
+                                   : values(deviation)[c],
+               sum[2] = { 0, 0 };
         if (sums) add_chunks(run, c, sum);
         put(&task->output[1], c, sum[1] * inverse);
         put(&task->output[2], c, sum[0]);
@@ -249,7 +262,10 @@ static int norm_supports(fv_device *device, const fv_task *task, char *why, size
 const fv_cpu_kernel KERNEL(batch_norm_train) = { { .prepare = norm_prepare, .run = train_run }, NULL };
 const fv_cpu_kernel KERNEL(batch_norm_infer) = { { .prepare = norm_prepare, .run = infer_run }, NULL };
 const fv_cpu_kernel KERNEL(batch_norm_gradient) = { { .prepare = norm_prepare, .run = gradient_run }, NULL };
-const fv_cpu_kernel KERNEL(batch_norm_infer_gradient) = { { .prepare = norm_prepare, .run = infer_gradient_run }, NULL };
+const fv_cpu_kernel KERNEL(batch_norm_infer_gradient) = { { .prepare = norm_prepare, .run = infer_gradient_run },
+                                                          NULL };
 const fv_cpu_kernel KERNEL(batch_norm_train_activation) = { { norm_supports, norm_prepare, train_run, NULL }, NULL };
 const fv_cpu_kernel KERNEL(batch_norm_infer_activation) = { { norm_supports, norm_prepare, infer_run, NULL }, NULL };
-const fv_cpu_kernel KERNEL(batch_norm_activation_gradient) = { { norm_supports, norm_prepare, activation_gradient_run, NULL }, NULL };
+const fv_cpu_kernel KERNEL(batch_norm_activation_gradient) = {
+    { norm_supports, norm_prepare, activation_gradient_run, NULL }, NULL
+};

@@ -1,6 +1,7 @@
-/* optimizer.c - one step of the optimiser over the parameters of a store: one pass over each gradient's range, all ranges being
- * one list of blocks, so that small layers cost no more than their bytes. check_gradients adds the squares of fixed blocks in
- * order; their sum in double is finite exactly when every gradient is. While the sticky flag is set nothing is written. */
+/* optimizer.c - one step of the optimiser over the parameters of a store: one pass over each gradient's range, all
+ * ranges being one list of blocks, so that small layers cost no more than their bytes. check_gradients adds the
+ * squares of fixed blocks in order; their sum in double is finite exactly when every gradient is. While the sticky
+ * flag is set nothing is written. */
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
 #include <math.h>
@@ -28,7 +29,7 @@ static void for_blocks(const fv_task *task, int first_input, int64_t begin, int6
     }
 }
 
-/* ---- Check -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Check ------------------------------------------------------------------------------------------------------- */
 static int check_prepare(fv_device *device, fv_task *task) {
     (void)device;
     task->scratch_bytes = sizeof(double) * (size_t)count_blocks(task, 1);
@@ -46,7 +47,10 @@ static void check_block(void *state, int input, int64_t block, int64_t first, in
 }
 static void check_blocks(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
-    union { const void *constant; void *any; } task = { argument };
+    union {
+        const void *constant;
+        void *any;
+    } task = { argument };
     for_blocks(argument, 1, begin, end, check_block, task.any);
 }
 static int check_run(fv_device *device, const fv_task *task) {
@@ -64,14 +68,14 @@ static int check_run(fv_device *device, const fv_task *task) {
 }
 const fv_cpu_kernel KERNEL(check_gradients) = { { .prepare = check_prepare, .run = check_run }, NULL };
 
-/* ---- Updates ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Updates ----------------------------------------------------------------------------------------------------- */
 typedef struct update {
     const fv_task *task;
     int slots;
     bool adam, decoupled, nesterov;
-    float base_rate, base_decay, limit, scale;   /* of all segments; limit 0: none */
+    float base_rate, base_decay, limit, scale; /* of all segments; limit 0: none */
     float momentum, beta1, beta2, epsilon;
-    float mean_factor, deviation_factor;         /* Adam's corrections of this step */
+    float mean_factor, deviation_factor; /* Adam's corrections of this step */
 } update;
 
 static const fv_segment *segment_at(const fv_tensor *segments, int64_t offset) {
@@ -79,8 +83,10 @@ static const fv_segment *segment_at(const fv_tensor *segments, int64_t offset) {
     int64_t low = 0, high = fv_elements(segments) / (int64_t)sizeof *s; /* segments ascend */
     while (low < high) {
         int64_t middle = (low + high) / 2;
-        if (s[middle].offset + s[middle].length <= offset) low = middle + 1;
-        else high = middle;
+        if (s[middle].offset + s[middle].length <= offset)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low < fv_elements(segments) / (int64_t)sizeof *s && s[low].offset <= offset ? &s[low] : NULL;
 }
@@ -139,11 +145,16 @@ static int update_run(fv_device *device, const fv_task *task) {
     const fv_update_attributes *a = &task->attributes->update;
     const fv_tensor *rates = &task->input[RATES], *norm = &task->input[NORM];
     if (control->nonfinite) return FV_OK;
-    update u = { .task = task, .adam = task->op == FV_OP_adam_update, .base_decay = a->value[FV_DECAY], .limit = a->clip_value, .scale = 1 };
+    update u = { .task = task,
+                 .adam = task->op == FV_OP_adam_update,
+                 .base_decay = a->value[FV_DECAY],
+                 .limit = a->clip_value,
+                 .scale = 1 };
     u.slots = u.adam ? 2 : 1;
     u.decoupled = a->kind == FV_OPTIMIZER_ADAMW || a->value[FV_DECOUPLED] != 0;
     u.base_rate = rates->data ? ((const float *)rates->data)[control->batch % fv_elements(rates)] : a->value[FV_RATE];
-    if (a->clip_norm > 0 && norm->data && *(const float *)norm->data > a->clip_norm) u.scale = a->clip_norm / *(const float *)norm->data;
+    if (a->clip_norm > 0 && norm->data && *(const float *)norm->data > a->clip_norm)
+        u.scale = a->clip_norm / *(const float *)norm->data;
     if (u.adam) {
         double step = (double)(control->step + 1);
         u.beta1 = a->value[FV_BETA1], u.beta2 = a->value[FV_BETA2], u.epsilon = a->value[FV_EPSILON];
@@ -159,7 +170,7 @@ static int update_run(fv_device *device, const fv_task *task) {
 const fv_cpu_kernel KERNEL(sgd_update) = { { .run = update_run }, NULL };
 const fv_cpu_kernel KERNEL(adam_update) = { { .run = update_run }, NULL };
 
-/* ---- The end of a step -------------------------------------------------------------------------------------------------------------------- */
+/* ---- The end of a step ------------------------------------------------------------------------------------------- */
 static int commit_run(fv_device *device, const fv_task *task) {
     (void)device;
     const fv_control *control = task->input[0].data;

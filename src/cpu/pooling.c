@@ -1,10 +1,14 @@
-/* pooling.c - maximum and average over windows, and their gradients, vectors running across the channels. Gradients are gathered:
- * every cell of the image asks the windows that hold it, so nothing is written twice and rows may be worked on in any order. */
+/* pooling.c - maximum and average over windows, and their gradients, vectors running across the channels. Gradients
+ * are gathered: every cell of the image asks the windows that hold it, so nothing is written twice and rows may be
+ * worked on in any order. */
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
 
-/* Cells of window o that lie in the image, along one axis: first .. last-1, counted from `begin` on (which may be negative). */
-typedef struct window { int64_t begin, first, last; } window;
+/* Cells of window o that lie in the image, along one axis: first .. last-1, counted from `begin` on (which may be
+ * negative). */
+typedef struct window {
+    int64_t begin, first, last;
+} window;
 
 static window window_at(const fv_pool_attributes *a, int axis, int64_t o, int64_t size) {
     int64_t begin = o * a->stride[axis] - a->pad[2 * axis];
@@ -34,20 +38,24 @@ static void for_rows(fv_device *device, const fv_task *task, const fv_tensor *re
     fv_parallel(device, result->dim[0] * result->dim[1], 4096 / (row + 1) + 1, part, task);
 }
 
-/* ---- Maximum ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Maximum ----------------------------------------------------------------------------------------------------- */
 INLINE void store_index(const fv_tensor *index, int64_t at, vi where, int64_t left) {
-    if (index->type == FV_U8) store_bytes_up_to((uint8_t *)index->data + at, where, left);
-    else store_int_up_to((int32_t *)index->data + at, where, left);
+    if (index->type == FV_U8)
+        store_bytes_up_to((uint8_t *)index->data + at, where, left);
+    else
+        store_int_up_to((int32_t *)index->data + at, where, left);
 }
 INLINE vi load_index(const fv_tensor *index, int64_t at, const fv_type type, int64_t left) {
     return type == FV_U8 ? load_bytes_up_to((const uint8_t *)index->data + at, left)
-                                : load_int_up_to((const int32_t *)index->data + at, left);
+                         : load_int_up_to((const int32_t *)index->data + at, left);
 }
 
 /* Channels c .. of one window: the largest value and the cell it lies in. whole: all lanes are channels. */
-INLINE void max_window(const fv_task *task, const float *image, window v, window h, int64_t at, int64_t c, const bool whole) {
+INLINE void max_window(const fv_task *task, const float *image, window v, window h, int64_t at, int64_t c,
+                       const bool whole) {
     const fv_pool_attributes *a = &task->attributes->pool;
-    int64_t channels = task->input[0].dim[3], row = task->input[0].dim[2] * channels, left = whole ? LANES : channels - c;
+    int64_t channels = task->input[0].dim[3], row = task->input[0].dim[2] * channels,
+            left = whole ? LANES : channels - c;
     vf best = splat(-__builtin_inff());
     vi where = { 0 };
     bool first = true;
@@ -89,14 +97,16 @@ static int max_run(fv_device *device, const fv_task *task) {
 }
 
 /* Channels c .. of one cell (i, j): what comes from the windows that hold it. */
-INLINE vf held_maxima(const fv_task *task, int64_t image, int64_t i, int64_t j, window v, window h, int64_t c, const fv_type type, int64_t left) {
+INLINE vf held_maxima(const fv_task *task, int64_t image, int64_t i, int64_t j, window v, window h, int64_t c,
+                      const fv_type type, int64_t left) {
     const fv_pool_attributes *a = &task->attributes->pool;
     const fv_tensor *dy = &task->input[1];
     int64_t channels = dy->dim[3];
     vf sum = { 0 };
     for (int64_t p = v.first; p < v.last; p++) {
         int64_t at = ((image + p) * dy->dim[2] + h.first) * channels + c;
-        int32_t cell = (int32_t)((i + a->pad[0] - p * a->stride[0]) * a->kernel[1] + j + a->pad[2] - h.first * a->stride[1]);
+        int32_t cell =
+            (int32_t)((i + a->pad[0] - p * a->stride[0]) * a->kernel[1] + j + a->pad[2] - h.first * a->stride[1]);
         for (int64_t q = h.first; q < h.last; q++, at += channels, cell -= a->stride[1]) {
             vi mine = load_index(&task->input[0], at, type, left) == cell;
             sum += keep_if(mine, load_up_to((const float *)dy->data + at, left));
@@ -114,15 +124,18 @@ INLINE void max_gradient_row(const fv_task *task, int64_t row, const fv_type typ
         float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
         int64_t c = 0;
         for (; c + LANES <= channels; c += LANES) store(out + c, held_maxima(task, image, i, j, v, h, c, type, LANES));
-        if (c < channels) store_part(out + c, held_maxima(task, image, i, j, v, h, c, type, channels - c), (int)(channels - c));
+        if (c < channels)
+            store_part(out + c, held_maxima(task, image, i, j, v, h, c, type, channels - c), (int)(channels - c));
     }
 }
 static void max_gradient_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const fv_task *task = argument;
     for (int64_t row = begin; row < end; row++) {
-        if (task->input[0].type == FV_U8) max_gradient_row(task, row, FV_U8);
-        else max_gradient_row(task, row, FV_I32);
+        if (task->input[0].type == FV_U8)
+            max_gradient_row(task, row, FV_U8);
+        else
+            max_gradient_row(task, row, FV_I32);
     }
 }
 static int max_gradient_run(fv_device *device, const fv_task *task) {
@@ -130,12 +143,13 @@ static int max_gradient_run(fv_device *device, const fv_task *task) {
     return FV_OK;
 }
 
-/* ---- Average ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Average ----------------------------------------------------------------------------------------------------- */
 INLINE vf window_sum(const float *image, int64_t row, int64_t channels, window v, window h, int64_t left) {
     vf sum = { 0 };
     if (v.last - v.first == 2 && h.last - h.first == 2) { /* the usual case, without loops */
         const float *at = image + v.first * row + h.first * channels;
-        return load_up_to(at, left) + load_up_to(at + channels, left) + load_up_to(at + row, left) + load_up_to(at + row + channels, left);
+        return load_up_to(at, left) + load_up_to(at + channels, left) + load_up_to(at + row, left) +
+               load_up_to(at + row + channels, left);
     }
     for (int64_t i = v.first; i < v.last; i++)
         for (int64_t j = h.first; j < h.last; j++) sum += load_up_to(image + i * row + j * channels, left);
@@ -156,8 +170,11 @@ static void avg_rows(const void *argument, int64_t begin, int64_t end, int threa
             float *out = (float *)y->data + (row * y->dim[2] + q) * channels;
             float scale = 1.0f / (float)most(1, cells * counted_cells(a, 1, q, width));
             int64_t c = 0;
-            for (; c + LANES <= channels; c += LANES) store(out + c, window_sum(image + c, width * channels, channels, v, h, LANES) * scale);
-            if (c < channels) store_part(out + c, window_sum(image + c, width * channels, channels, v, h, channels - c) * scale, (int)(channels - c));
+            for (; c + LANES <= channels; c += LANES)
+                store(out + c, window_sum(image + c, width * channels, channels, v, h, LANES) * scale);
+            if (c < channels)
+                store_part(out + c, window_sum(image + c, width * channels, channels, v, h, channels - c) * scale,
+                           (int)(channels - c));
         }
     }
 }
@@ -212,10 +229,12 @@ static void avg_gradient_rows(const void *argument, int64_t begin, int64_t end, 
     for (int64_t row = begin; row < end; row++) { /* rows held by the same windows are the same */
         window v = holders(&task->attributes->pool, 0, row % dx->dim[1], task->input[0].dim[1]);
         float *out = (float *)dx->data + row * floats;
-        if (row > begin && row % dx->dim[1] && v.first == before.first && v.last == before.last) copy_floats(out, out - floats, floats);
+        if (row > begin && row % dx->dim[1] && v.first == before.first && v.last == before.last)
+            copy_floats(out, out - floats, floats);
         else if (v.last == v.first + 1 && task->attributes->pool.stride[1] >= task->attributes->pool.kernel[1])
             avg_gradient_apart(task, row, v.first, out);
-        else avg_gradient_row(task, row, v, out);
+        else
+            avg_gradient_row(task, row, v, out);
         before = v;
     }
 }

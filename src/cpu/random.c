@@ -1,17 +1,19 @@
-/* random.c - dropout, the gathering of a batch, and augmentation. Random numbers are Philox4x32-10 under the key control.seed, with
- * the counters of the specification: the same bits on every backend. Dropout draws for LANES counters side by side. */
+/* random.c - dropout, the gathering of a batch, and augmentation. Random numbers are Philox4x32-10 under the key
+ * control.seed, with the counters of the specification: the same bits on every backend. Dropout draws for LANES
+ * counters side by side. */
 #include "core/core.h"
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
 
-/* ---- Dropout ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Dropout ----------------------------------------------------------------------------------------------------- */
 enum { DRAWN = 4 * LANES }; /* elements a round: four words a counter */
 
 /* The ten rounds for counters that differ in their first word (and the fourth, where the first wraps). word[w][lane] */
 static void philox_lanes(const uint32_t first[LANES], uint32_t second, uint32_t third, const uint32_t fourth[LANES],
                          const uint32_t seed[2], uint32_t word[4][LANES]) {
     uint32_t key[2] = { seed[0], seed[1] };
-    for (int l = 0; l < LANES; l++) word[0][l] = first[l], word[1][l] = second, word[2][l] = third, word[3][l] = fourth[l];
+    for (int l = 0; l < LANES; l++)
+        word[0][l] = first[l], word[1][l] = second, word[2][l] = third, word[3][l] = fourth[l];
     for (int round = 0; round < 10; round++, key[0] += 0x9E3779B9u, key[1] += 0xBB67AE85u)
         for (int l = 0; l < LANES; l++) {
             uint64_t a = (uint64_t)word[0][l] * 0xD2511F53u, b = (uint64_t)word[2][l] * 0xCD9E8D57u;
@@ -53,7 +55,7 @@ static int dropout_run(fv_device *device, const fv_task *task) {
     return FV_OK;
 }
 
-/* ---- A batch -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- A batch ----------------------------------------------------------------------------------------------------- */
 static int batch_run(fv_device *device, const fv_task *task) {
     (void)device;
     const int32_t *order = task->input[0].data;
@@ -77,8 +79,10 @@ static void gather_rows(const void *argument, int64_t begin, int64_t end, int th
     size_t bytes = (size_t)sample_elements(data) * type_bytes(data->type);
     for (int64_t i = begin; i < end; i++) {
         char *to = (char *)task->output[0].data + (size_t)i * bytes;
-        if (samples[i] >= 0 && samples[i] < data->dim[0]) memcpy(to, (const char *)data->data + (size_t)samples[i] * bytes, bytes);
-        else memset(to, 0, bytes);
+        if (samples[i] >= 0 && samples[i] < data->dim[0])
+            memcpy(to, (const char *)data->data + (size_t)samples[i] * bytes, bytes);
+        else
+            memset(to, 0, bytes);
     }
 }
 static int gather_run(fv_device *device, const fv_task *task) {
@@ -86,7 +90,7 @@ static int gather_run(fv_device *device, const fv_task *task) {
     return FV_OK;
 }
 
-/* ---- Augmentation of images [n,h,w,c] of any type, keyed by epoch and sample ------------------------------------------------------------ */
+/* ---- Augmentation of images [n,h,w,c] of any type, keyed by epoch and sample ------------------------------------- */
 static void draw(const fv_control *control, uint32_t stream, int32_t sample, uint32_t word[4]) {
     uint32_t counter[4] = { (uint32_t)sample, stream, control->epoch, 0 };
     fv_philox(counter, control->seed, word);
@@ -95,7 +99,8 @@ static void flip_images(const void *argument, int64_t begin, int64_t end, int th
     (void)thread;
     const fv_task *task = argument;
     const fv_tensor *x = &task->input[0];
-    size_t pixel = (size_t)x->dim[3] * type_bytes(x->type), row = (size_t)x->dim[2] * pixel, image = (size_t)x->dim[1] * row;
+    size_t pixel = (size_t)x->dim[3] * type_bytes(x->type), row = (size_t)x->dim[2] * pixel,
+           image = (size_t)x->dim[1] * row;
     for (int64_t n = begin; n < end; n++) {
         uint32_t word[4];
         draw(task->input[2].data, FV_STREAM_FLIP, ((const int32_t *)task->input[1].data)[n], word);
@@ -106,7 +111,8 @@ static void flip_images(const void *argument, int64_t begin, int64_t end, int th
             continue;
         }
         for (int64_t y = 0; y < x->dim[1]; y++, from += row, to += row)
-            for (int64_t i = 0; i < x->dim[2]; i++) memcpy(to + (size_t)i * pixel, from + (size_t)(x->dim[2] - 1 - i) * pixel, pixel);
+            for (int64_t i = 0; i < x->dim[2]; i++)
+                memcpy(to + (size_t)i * pixel, from + (size_t)(x->dim[2] - 1 - i) * pixel, pixel);
     }
 }
 static void crop_images(const void *argument, int64_t begin, int64_t end, int thread) {
@@ -131,7 +137,8 @@ static void crop_images(const void *argument, int64_t begin, int64_t end, int th
                 continue;
             }
             memset(to, 0, (size_t)first * pixel);
-            memcpy(to + (size_t)first * pixel, from + (size_t)(y + down) * row + (size_t)(first + right) * pixel, (size_t)(last - first) * pixel);
+            memcpy(to + (size_t)first * pixel, from + (size_t)(y + down) * row + (size_t)(first + right) * pixel,
+                   (size_t)(last - first) * pixel);
             memset(to + (size_t)last * pixel, 0, (size_t)(width - last) * pixel);
         }
     }
@@ -143,9 +150,11 @@ static int images_run(fv_device *device, const fv_task *task, fv_part *part) {
 static int flip_run(fv_device *device, const fv_task *task) { return images_run(device, task, flip_images); }
 static int crop_run(fv_device *device, const fv_task *task) { return images_run(device, task, crop_images); }
 
-/* (x scale - mean) / deviation = x a + b, with a and b of channel min(c, 3). Up to four channels the factors of the elements repeat
- * after as many vectors as there are channels; beyond, rows of channels are walked. */
-typedef struct factors { float a[4 * LANES], b[4 * LANES]; } factors;
+/* (x scale - mean) / deviation = x a + b, with a and b of channel min(c, 3). Up to four channels the factors of the
+ * elements repeat after as many vectors as there are channels; beyond, rows of channels are walked. */
+typedef struct factors {
+    float a[4 * LANES], b[4 * LANES];
+} factors;
 
 static factors factors_of(const fv_normalize_attributes *n, int64_t channels) {
     factors f;

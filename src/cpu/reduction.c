@@ -1,6 +1,7 @@
-/* reduction.c - sums, means and maxima. A reduction over neighbouring axes is outer x reduced x inner; vectors run along inner, or
- * along the reduced axis when that is the last. Where there are few results the reduced axis is cut into a fixed number of chunks,
- * which depends on shapes alone, and the chunks' results are combined in order. Other sets of axes are walked index by index. */
+/* reduction.c - sums, means and maxima. A reduction over neighbouring axes is outer x reduced x inner; vectors run
+ * along inner, or along the reduced axis when that is the last. Where there are few results the reduced axis is cut
+ * into a fixed number of chunks, which depends on shapes alone, and the chunks' results are combined in order. Other
+ * sets of axes are walked index by index. */
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
 #include <math.h>
@@ -12,11 +13,11 @@ typedef enum kind { SUM, SQUARES, MAGNITUDES, MAXIMUM } reduce_kind;
 typedef struct reduce_run {
     const fv_task *task;
     reduce_kind kind;
-    int64_t outer, reduced, inner, strips;   /* strips: of WIDE vectors along inner, or 1 */
+    int64_t outer, reduced, inner, strips; /* strips: of WIDE vectors along inner, or 1 */
     int64_t chunks;
-    double *partial;                         /* [chunk][outer * inner] */
+    double *partial; /* [chunk][outer * inner] */
     double scale;
-    uint32_t axes;                           /* when walked index by index */
+    uint32_t axes; /* when walked index by index */
 } reduce_run;
 
 static uint32_t axes_of(const fv_task *task) {
@@ -40,7 +41,10 @@ static bool as_block(const fv_tensor *x, uint32_t axes, int64_t *outer, int64_t 
 static reduce_run make_run(const fv_task *task) {
     const fv_tensor *x = &task->input[0];
     reduce_run run = { .task = task, .axes = axes_of(task), .scale = 1, .chunks = 1, .partial = task->scratch };
-    run.kind = task->op == FV_OP_sum_squares ? SQUARES : task->op == FV_OP_sum_abs ? MAGNITUDES : task->op == FV_OP_max ? MAXIMUM : SUM;
+    run.kind = task->op == FV_OP_sum_squares ? SQUARES
+               : task->op == FV_OP_sum_abs   ? MAGNITUDES
+               : task->op == FV_OP_max       ? MAXIMUM
+                                             : SUM;
     if (task->op == FV_OP_mean) {
         int64_t count = 1;
         for (int i = 0; i < x->rank; i++)
@@ -52,17 +56,19 @@ static reduce_run make_run(const fv_task *task) {
         return run;
     }
     run.strips = div_up(run.inner, WIDE * LANES);
-    if (run.outer * div_up(run.inner, 16) < FEW && run.reduced > CHUNKS && run.outer * run.inner * run.reduced > 8192) run.chunks = CHUNKS;
+    if (run.outer * div_up(run.inner, 16) < FEW && run.reduced > CHUNKS && run.outer * run.inner * run.reduced > 8192)
+        run.chunks = CHUNKS;
     return run;
 }
 static int reduce_prepare(fv_device *device, fv_task *task) {
     (void)device;
     reduce_run run = make_run(task);
-    if (run.outer && run.chunks > 1) task->scratch_bytes = sizeof(double) * (size_t)(run.chunks * run.outer * run.inner);
+    if (run.outer && run.chunks > 1)
+        task->scratch_bytes = sizeof(double) * (size_t)(run.chunks * run.outer * run.inner);
     return FV_OK;
 }
 
-/* ---- Blocks --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Blocks ------------------------------------------------------------------------------------------------------ */
 INLINE vf larger(vf best, vf x) { return choose((x > best) | (x != x), x, best); }
 INLINE vd add_term(vd sum, vf x, const reduce_kind kind) {
     if (kind == SQUARES) return add_double(sum, multiply_double(widen(x), widen(x)));
@@ -83,10 +89,10 @@ INLINE double reduce_line(const float *x, int64_t first, int64_t last, const red
     }
     return kind == MAXIMUM ? largest_lane(best) : sum_lanes_double(sum);
 }
-/* Neighbouring lines, `step` floats from element to element, in so many vectors; left: lines that are wanted. Short runs are added
- * as floats, which costs no digit that the result could hold, and those in double. */
-INLINE void reduce_lines(const float *x, int64_t step, int64_t first, int64_t last, int64_t left, const int vectors, const reduce_kind kind,
-                         double *out) {
+/* Neighbouring lines, `step` floats from element to element, in so many vectors; left: lines that are wanted. Short
+ * runs are added as floats, which costs no digit that the result could hold, and those in double. */
+INLINE void reduce_lines(const float *x, int64_t step, int64_t first, int64_t last, int64_t left, const int vectors,
+                         const reduce_kind kind, double *out) {
     vd sum[WIDE];
     vf best[WIDE];
     for (int v = 0; v < vectors; v++) sum[v] = (vd){ { 0 }, { 0 } }, best[v] = splat(-__builtin_inff());
@@ -94,13 +100,16 @@ INLINE void reduce_lines(const float *x, int64_t step, int64_t first, int64_t la
         int64_t stop = least(last, i + SHORT);
         vf some[WIDE];
         for (int v = 0; v < vectors; v++) some[v] = (vf){ 0 };
-        for (; i < stop; i++)
+        for (; i < stop; i++) {
             UNROLL(4)
             for (int v = 0; v < vectors; v++) {
                 vf value = vectors > 1 ? load(x + i * step + v * LANES) : load_up_to(x + i * step, left);
-                if (kind == MAXIMUM) best[v] = larger(best[v], value);
-                else some[v] += kind == SQUARES ? value * value : kind == MAGNITUDES ? absolute(value) : value;
+                if (kind == MAXIMUM)
+                    best[v] = larger(best[v], value);
+                else
+                    some[v] += kind == SQUARES ? value * value : kind == MAGNITUDES ? absolute(value) : value;
             }
+        }
         for (int v = 0; v < vectors; v++) sum[v] = add_double(sum[v], widen(some[v]));
     }
     for (int v = 0; v < vectors; v++) {
@@ -110,9 +119,10 @@ INLINE void reduce_lines(const float *x, int64_t step, int64_t first, int64_t la
         for (int64_t i = 0; i < least(left, LANES); i++) out[v * LANES + i] = lane[i];
     }
 }
-/* Fewer lines than lanes, lying as close as they can: the vectors run over all of them, and what a lane belongs to repeats after
- * `period` vectors. */
-INLINE void reduce_narrow(const float *x, int64_t first, int64_t last, int64_t lines, const reduce_kind kind, double *out) {
+/* Fewer lines than lanes, lying as close as they can: the vectors run over all of them, and what a lane belongs to
+ * repeats after `period` vectors. */
+INLINE void reduce_narrow(const float *x, int64_t first, int64_t last, int64_t lines, const reduce_kind kind,
+                          double *out) {
     int64_t period = lines, common = LANES, count = (last - first) * lines;
     for (int64_t r; (r = period % common) != 0; common = r) period = common;
     period = lines / common;
@@ -136,25 +146,31 @@ INLINE void reduce_narrow(const float *x, int64_t first, int64_t last, int64_t l
 
 INLINE void reduce_unit(const reduce_run *run, int64_t unit, const reduce_kind kind) {
     int64_t chunk = unit % run->chunks, strip = unit / run->chunks % run->strips, o = unit / run->chunks / run->strips;
-    int64_t first = run->reduced * chunk / run->chunks, last = run->reduced * (chunk + 1) / run->chunks, column = strip * WIDE * LANES;
+    int64_t first = run->reduced * chunk / run->chunks, last = run->reduced * (chunk + 1) / run->chunks,
+            column = strip * WIDE * LANES;
     const float *x = (const float *)run->task->input[0].data + o * run->reduced * run->inner + column;
     int64_t lines = least(WIDE * LANES, run->inner - column), at = o * run->inner + column;
     double result[WIDE * LANES];
-    if (run->inner == 1) result[0] = reduce_line(x, first, last, kind);
-    else if (run->inner < LANES && kind != MAXIMUM) reduce_narrow(x, first, last, run->inner, kind, result);
-    else if (lines == WIDE * LANES) reduce_lines(x, run->inner, first, last, lines, WIDE, kind, result);
+    if (run->inner == 1)
+        result[0] = reduce_line(x, first, last, kind);
+    else if (run->inner < LANES && kind != MAXIMUM)
+        reduce_narrow(x, first, last, run->inner, kind, result);
+    else if (lines == WIDE * LANES)
+        reduce_lines(x, run->inner, first, last, lines, WIDE, kind, result);
     else
-        for (int64_t i = 0; i < lines; i += LANES) reduce_lines(x + i, run->inner, first, last, lines - i, 1, kind, result + i);
+        for (int64_t i = 0; i < lines; i += LANES)
+            reduce_lines(x + i, run->inner, first, last, lines - i, 1, kind, result + i);
     for (int64_t i = 0; i < lines; i++) {
-        if (run->chunks > 1) run->partial[chunk * run->outer * run->inner + at + i] = result[i];
-        else ((float *)run->task->output[0].data)[at + i] = (float)(result[i] * run->scale);
+        if (run->chunks > 1)
+            run->partial[chunk * run->outer * run->inner + at + i] = result[i];
+        else
+            ((float *)run->task->output[0].data)[at + i] = (float)(result[i] * run->scale);
     }
 }
 static void reduce_units(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const reduce_run *run = argument;
-    for (int64_t unit = begin; unit < end; unit++)
-        switch (run->kind) {
+    for (int64_t unit = begin; unit < end; unit++) switch (run->kind) {
         case SUM: reduce_unit(run, unit, SUM); break;
         case SQUARES: reduce_unit(run, unit, SQUARES); break;
         case MAGNITUDES: reduce_unit(run, unit, MAGNITUDES); break;
@@ -167,14 +183,16 @@ static void combine_chunks(const reduce_run *run) {
         double result = run->partial[i];
         for (int64_t chunk = 1; chunk < run->chunks; chunk++) {
             double next = run->partial[chunk * n + i];
-            if (run->kind != MAXIMUM) result += next;
-            else if (next > result || next != next) result = next;
+            if (run->kind != MAXIMUM)
+                result += next;
+            else if (next > result || next != next)
+                result = next;
         }
         ((float *)run->task->output[0].data)[i] = (float)(result * run->scale);
     }
 }
 
-/* ---- Any set of axes: result o is made of the elements at offset(kept, o) + offset(reduced, r) ------------------------------------ */
+/* ---- Any set of axes: result o is made of the elements at offset(kept, o) + offset(reduced, r) ------------------- */
 static int64_t count_along(const fv_tensor *x, uint32_t axes) {
     int64_t count = 1;
     for (int axis = 0; axis < x->rank; axis++)
@@ -202,8 +220,10 @@ static void reduce_anywhere(const void *argument, int64_t begin, int64_t end, in
         double result = run->kind == MAXIMUM ? -INFINITY : 0;
         for (int64_t r = 0; r < count; r++) {
             double value = from[offset_along(x, run->axes, r)];
-            if (run->kind != MAXIMUM) result += value;
-            else if (value > result || value != value) result = value;
+            if (run->kind != MAXIMUM)
+                result += value;
+            else if (value > result || value != value)
+                result = value;
         }
         ((float *)run->task->output[0].data)[o] = (float)(result * run->scale);
     }
@@ -213,7 +233,8 @@ static int reduce_run_task(fv_device *device, const fv_task *task) {
     reduce_run run = make_run(task);
     if (!run.outer) {
         int64_t results = fv_elements(&task->output[0]);
-        fv_parallel(device, results, 1024 / (fv_elements(&task->input[0]) / most(results, 1) + 1) + 1, reduce_anywhere, &run);
+        fv_parallel(device, results, 1024 / (fv_elements(&task->input[0]) / most(results, 1) + 1) + 1, reduce_anywhere,
+                    &run);
         return FV_OK;
     }
     int64_t units = run.outer * run.strips * run.chunks;
@@ -221,15 +242,20 @@ static int reduce_run_task(fv_device *device, const fv_task *task) {
     if (run.chunks > 1) combine_chunks(&run);
     return FV_OK;
 }
-#define REDUCTION { { .prepare = reduce_prepare, .run = reduce_run_task }, NULL }
+#define REDUCTION                                                                                                      \
+    { { .prepare = reduce_prepare, .run = reduce_run_task }, NULL }
 const fv_cpu_kernel KERNEL(sum) = REDUCTION;
 const fv_cpu_kernel KERNEL(mean) = REDUCTION;
 const fv_cpu_kernel KERNEL(sum_squares) = REDUCTION;
 const fv_cpu_kernel KERNEL(sum_abs) = REDUCTION;
 const fv_cpu_kernel KERNEL(max) = REDUCTION;
 
-/* ---- Gradient of the maximum ----------------------------------------------------------------------------------------------------------- */
-typedef struct max_run { const fv_task *task; int64_t outer, reduced, inner; uint32_t axes; } max_run;
+/* ---- Gradient of the maximum ------------------------------------------------------------------------------------- */
+typedef struct max_run {
+    const fv_task *task;
+    int64_t outer, reduced, inner;
+    uint32_t axes;
+} max_run;
 
 static void share_lines(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
@@ -237,12 +263,14 @@ static void share_lines(const void *argument, int64_t begin, int64_t end, int th
     const fv_task *task = run->task;
     int64_t strips = div_up(run->inner, LANES);
     for (int64_t u = begin; u < end; u++) {
-        int64_t column = u % strips * LANES, o = u / strips, lanes = run->inner - column, at = o * run->reduced * run->inner + column;
+        int64_t column = u % strips * LANES, o = u / strips, lanes = run->inner - column,
+                at = o * run->reduced * run->inner + column;
         const float *x = (const float *)task->input[0].data + at;
         vf y = load_up_to((const float *)task->input[1].data + o * run->inner + column, lanes);
         vf dy = load_up_to((const float *)task->input[2].data + o * run->inner + column, lanes), equal = { 0 };
         float *dx = (float *)task->output[0].data + at;
-        for (int64_t i = 0; i < run->reduced; i++) equal += keep_if(load_up_to(x + i * run->inner, lanes) == y, splat(1.0f));
+        for (int64_t i = 0; i < run->reduced; i++)
+            equal += keep_if(load_up_to(x + i * run->inner, lanes) == y, splat(1.0f));
         vf share = dy / maximum(splat(1.0f), equal);
         for (int64_t i = 0; i < run->reduced; i++)
             store_up_to(dx + i * run->inner, keep_if(load_up_to(x + i * run->inner, lanes) == y, share), lanes);

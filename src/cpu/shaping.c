@@ -1,5 +1,5 @@
-/* shaping.c - operations that move elements of any type: concat, slice, pad, broadcast. Each is a list of stretches of memory, as
- * long as the trailing axes that are taken whole allow. */
+/* shaping.c - operations that move elements of any type: concat, slice, pad, broadcast. Each is a list of stretches
+ * of memory, as long as the trailing axes that are taken whole allow. */
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
 
@@ -9,12 +9,14 @@ static int64_t span(const fv_tensor *t, int first, int last) {
     return n;
 }
 static void copy_stretch(char *to, const char *from, size_t bytes) {
-    if (bytes <= 1024 && (bytes | (uintptr_t)to | (uintptr_t)from) % 4 == 0) copy_floats((float *)to, (const float *)from, (int64_t)bytes / 4);
-    else memcpy(to, from, bytes);
+    if (bytes <= 1024 && (bytes | (uintptr_t)to | (uintptr_t)from) % 4 == 0)
+        copy_floats((float *)to, (const float *)from, (int64_t)bytes / 4);
+    else
+        memcpy(to, from, bytes);
 }
 static int64_t grain_of(size_t bytes) { return 32768 / (int64_t)(bytes + 1) + 1; }
 
-/* ---- Concat: for every index of the axes before, the inputs one after the other ---------------------------------------------------- */
+/* ---- Concat: for every index of the axes before, the inputs one after the other ---------------------------------- */
 static void concat_outer(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const fv_task *task = argument;
@@ -33,11 +35,12 @@ static void concat_outer(const void *argument, int64_t begin, int64_t end, int t
 static int concat_run(fv_device *device, const fv_task *task) {
     const fv_tensor *y = &task->output[0];
     int axis = task->attributes->axis.axis;
-    fv_parallel(device, span(y, 0, axis), grain_of((size_t)span(y, axis, y->rank) * type_bytes(y->type)), concat_outer, task);
+    fv_parallel(device, span(y, 0, axis), grain_of((size_t)span(y, axis, y->rank) * type_bytes(y->type)), concat_outer,
+                task);
     return FV_OK;
 }
 
-/* ---- Slice and pad: a box of a larger tensor, read or written ------------------------------------------------------------------------ */
+/* ---- Slice and pad: a box of a larger tensor, read or written ---------------------------------------------------- */
 /* Rows of the box: its axes up to `axis`; the rest of a row is one stretch. */
 typedef struct box_run {
     const fv_task *task;
@@ -73,7 +76,8 @@ static void slice_rows(const void *argument, int64_t begin, int64_t end, int thr
     const box_run *run = argument;
     size_t element = type_bytes(run->box->type);
     for (int64_t i = begin; i < end; i++)
-        copy_stretch((char *)run->box->data + (size_t)i * run->bytes, (const char *)run->whole->data + (size_t)box_offset(run, i) * element, run->bytes);
+        copy_stretch((char *)run->box->data + (size_t)i * run->bytes,
+                     (const char *)run->whole->data + (size_t)box_offset(run, i) * element, run->bytes);
 }
 static int slice_run(fv_device *device, const fv_task *task) {
     box_run run = make_box(task, &task->input[0], &task->output[0], task->attributes->slice.begin);
@@ -92,17 +96,19 @@ static void pad_rows(const void *argument, int64_t begin, int64_t end, int threa
     const box_run *run = argument;
     size_t element = type_bytes(run->box->type);
     for (int64_t i = begin; i < end; i++)
-        copy_stretch((char *)run->whole->data + (size_t)box_offset(run, i) * element, (const char *)run->box->data + (size_t)i * run->bytes, run->bytes);
+        copy_stretch((char *)run->whole->data + (size_t)box_offset(run, i) * element,
+                     (const char *)run->box->data + (size_t)i * run->bytes, run->bytes);
 }
 static int pad_run(fv_device *device, const fv_task *task) {
     const fv_tensor *y = &task->output[0];
     box_run run = make_box(task, y, &task->input[0], task->attributes->pad.before);
-    if (y->rank) fv_parallel(device, y->dim[0], grain_of((size_t)span(y, 1, y->rank) * type_bytes(y->type)), zero_rows, y);
+    if (y->rank)
+        fv_parallel(device, y->dim[0], grain_of((size_t)span(y, 1, y->rank) * type_bytes(y->type)), zero_rows, y);
     fv_parallel(device, run.rows, grain_of(run.bytes), pad_rows, &run);
     return FV_OK;
 }
 
-/* ---- Broadcast: along the last axis a stretch is copied, or one element repeated ------------------------------------------------------- */
+/* ---- Broadcast: along the last axis a stretch is copied, or one element repeated --------------------------------- */
 static void broadcast_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const fv_task *task = argument;
@@ -130,7 +136,8 @@ static void broadcast_rows(const void *argument, int64_t begin, int64_t end, int
     }
 }
 static int broadcast_run(fv_device *device, const fv_task *task) {
-    fv_parallel(device, rows_of(&task->output[0]), grain_of((size_t)columns_of(&task->output[0]) * 4), broadcast_rows, task);
+    fv_parallel(device, rows_of(&task->output[0]), grain_of((size_t)columns_of(&task->output[0]) * 4), broadcast_rows,
+                task);
     return FV_OK;
 }
 const fv_cpu_kernel KERNEL(concat) = { { .run = concat_run }, NULL };

@@ -1,6 +1,6 @@
-/* simd.h - vectors of floats as wide as the instruction set: loads and stores of parts, maximum, selection, exp, log, tanh,
- * sigmoid. Written with the compilers' vector extensions; intrinsics only where those have no word. A function gives a lane
- * the same bits wherever the lane lies, so tails agree with the body. */
+/* simd.h - vectors of floats as wide as the instruction set: loads and stores of parts, maximum, selection, exp,
+ * log, tanh, sigmoid. Written with the compilers' vector extensions; intrinsics only where those have no word. A
+ * function gives a lane the same bits wherever the lane lies, so tails agree with the body. */
 #ifndef FV_SIMD_H
 #define FV_SIMD_H
 #include <stdint.h>
@@ -20,11 +20,11 @@
 #define INLINE static inline __attribute__((always_inline, unused))
 #if defined(__clang__)
 #define UNROLL(n) _Pragma("clang loop unroll(full)")
-#define ROLLED _Pragma("clang loop unroll(disable)")
+#define ROLLED    _Pragma("clang loop unroll(disable)")
 #else
 #define UNROLL_(text) _Pragma(#text)
-#define UNROLL(n) UNROLL_(GCC unroll n)
-#define ROLLED _Pragma("GCC unroll 1")
+#define UNROLL(n)     UNROLL_(GCC unroll n)
+#define ROLLED        _Pragma("GCC unroll 1")
 #endif
 
 typedef float vf __attribute__((vector_size(4 * LANES)));
@@ -32,7 +32,9 @@ typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
 typedef uint8_t vb __attribute__((vector_size(LANES)));
 typedef double vh __attribute__((vector_size(4 * LANES)));
-typedef struct vd { vh low, high; } vd; /* as many doubles as vf has floats; two vectors, since compilers keep wider ones in memory */
+typedef struct vd {
+    vh low, high;
+} vd; /* as many doubles as vf has floats; two vectors, since compilers keep wider ones in memory */
 typedef float vf_any __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t vi_any __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint8_t vb_any __attribute__((vector_size(LANES), aligned(1), may_alias));
@@ -58,13 +60,13 @@ INLINE void store_bytes(uint8_t *p, vi x) { *(vb_any *)p = __builtin_convertvect
 
 /* Doubles beside floats, for sums that need more digits. */
 #if LANES == 16
-#define LOW_HALF 0, 1, 2, 3, 4, 5, 6, 7
+#define LOW_HALF  0, 1, 2, 3, 4, 5, 6, 7
 #define HIGH_HALF 8, 9, 10, 11, 12, 13, 14, 15
 #elif LANES == 8
-#define LOW_HALF 0, 1, 2, 3
+#define LOW_HALF  0, 1, 2, 3
 #define HIGH_HALF 4, 5, 6, 7
 #else
-#define LOW_HALF 0, 1
+#define LOW_HALF  0, 1
 #define HIGH_HALF 2, 3
 #endif
 typedef float vf_half __attribute__((vector_size(2 * LANES)));
@@ -73,7 +75,10 @@ INLINE vd widen(vf x) {
                  __builtin_convertvector(__builtin_shufflevector(x, x, HIGH_HALF), vh) };
 }
 INLINE vf narrow(vd x) {
-    union { vf_half half[2]; vf whole; } y = { { __builtin_convertvector(x.low, vf_half), __builtin_convertvector(x.high, vf_half) } };
+    union {
+        vf_half half[2];
+        vf whole;
+    } y = { { __builtin_convertvector(x.low, vf_half), __builtin_convertvector(x.high, vf_half) } };
     return y.whole;
 }
 INLINE vd splat_double(double x) { return (vd){ x - (vh){ 0 }, x - (vh){ 0 } }; }
@@ -87,15 +92,26 @@ INLINE void store_double(double *p, vd x) { *(vh_any *)p = x.low, *(vh_any *)(p 
 INLINE vf load_part(const float *p, int n) { return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
 INLINE void store_part(float *p, vf x, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)x); }
 #elif defined(__AVX2__)
-INLINE __m256i first_lanes(int n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
+INLINE __m256i first_lanes(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
 INLINE vf load_part(const float *p, int n) { return (vf)_mm256_maskload_ps(p, first_lanes(n)); }
 INLINE void store_part(float *p, vf x, int n) { _mm256_maskstore_ps(p, first_lanes(n), (__m256)x); }
 #else
-INLINE vf load_part(const float *p, int n) { vf x = { 0 }; memcpy(&x, p, 4 * (size_t)n); return x; }
+INLINE vf load_part(const float *p, int n) {
+    vf x = { 0 };
+    memcpy(&x, p, 4 * (size_t)n);
+    return x;
+}
 INLINE void store_part(float *p, vf x, int n) { memcpy(p, &x, 4 * (size_t)n); }
 #endif
 INLINE vf load_up_to(const float *p, int64_t n) { return n >= LANES ? load(p) : load_part(p, (int)n); }
-INLINE void store_up_to(float *p, vf x, int64_t n) { if (n >= LANES) store(p, x); else store_part(p, x, (int)n); }
+INLINE void store_up_to(float *p, vf x, int64_t n) {
+    if (n >= LANES)
+        store(p, x);
+    else
+        store_part(p, x, (int)n);
+}
 INLINE vi load_bytes_up_to(const uint8_t *p, int64_t n) {
     if (n >= LANES) return load_bytes(p);
     vb x = { 0 };
@@ -104,8 +120,10 @@ INLINE vi load_bytes_up_to(const uint8_t *p, int64_t n) {
 }
 INLINE void store_bytes_up_to(uint8_t *p, vi x, int64_t n) {
     vb y = __builtin_convertvector(x, vb);
-    if (n >= LANES) *(vb_any *)p = y;
-    else memcpy(p, &y, (size_t)n);
+    if (n >= LANES)
+        *(vb_any *)p = y;
+    else
+        memcpy(p, &y, (size_t)n);
 }
 INLINE vi load_int_up_to(const int32_t *p, int64_t n) { return (vi)load_up_to((const float *)p, n); }
 INLINE void store_int_up_to(int32_t *p, vi x, int64_t n) { store_up_to((float *)p, (vf)x, n); }
@@ -184,8 +202,8 @@ INLINE float largest_lane(vf x) { /* not a number wins */
     return s[0];
 }
 
-/* exp(x) = 2^n (1 + p): x = n ln 2 + r, p = exp(r) - 1 by its Taylor polynomial, |r| <= ln 2 / 2. The two parts of ln 2 make
- * n ln 2 exact enough. NaN passes through p. */
+/* exp(x) = 2^n (1 + p): x = n ln 2 + r, p = exp(r) - 1 by its Taylor polynomial, |r| <= ln 2 / 2. The two parts of
+ * ln 2 make n ln 2 exact enough. NaN passes through p. */
 INLINE vf exp_parts(vf x, vi *n) {
     const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves the integer in the low bits */
     vf shifted = x * 1.44269504088896341f + round;
@@ -202,19 +220,19 @@ INLINE vf exp_parts(vf x, vi *n) {
     return p * (r * r) + r;
 }
 INLINE vf power_of_two(vi n) { return (vf)((n + 127) << 23); }
-INLINE vf exponential(vf x) {                /* 2^n in two halves, so that both ends of the range come out right */
+INLINE vf exponential(vf x) { /* 2^n in two halves, so that both ends of the range come out right */
     vi n;
     vf p = exp_parts(minimum(splat(89.0f), maximum(splat(-104.0f), x)), &n);
     vf half = power_of_two(n >> 1);
     return (half * p + half) * power_of_two(n - (n >> 1));
 }
-INLINE vf hyperbolic_tangent(vf x) {         /* e / (e + 2), e = exp(2x) - 1 without cancellation near zero */
+INLINE vf hyperbolic_tangent(vf x) { /* e / (e + 2), e = exp(2x) - 1 without cancellation near zero */
     vi n;
     vf p = exp_parts(minimum(splat(9.02f), maximum(splat(-9.02f), x)) * 2.0f, &n), scale = power_of_two(n);
     vf e = scale * p + (scale - 1.0f);
     return e / (e + 2.0f);
 }
-INLINE vf logistic(vf x) {                   /* 1 / (1 + exp(-x)); exp of a negative number, so nothing overflows */
+INLINE vf logistic(vf x) { /* 1 / (1 + exp(-x)); exp of a negative number, so nothing overflows */
     vi n;
     vf p = exp_parts(maximum(splat(-87.0f), (vf)((vi)x | INT32_MIN)), &n), scale = power_of_two(n);
     vf e = scale * p + scale, one = splat(1.0f);
@@ -222,7 +240,7 @@ INLINE vf logistic(vf x) {                   /* 1 / (1 + exp(-x)); exp of a nega
 }
 /* log of a positive normal number: m 2^n with m in [sqrt(1/2), sqrt(2)), log m = 2 artanh((m - 1) / (m + 1)). */
 INLINE vf logarithm(vf x) {
-    vi bits = (vi)x - 0x3f3504f3;            /* of sqrt(1/2) */
+    vi bits = (vi)x - 0x3f3504f3; /* of sqrt(1/2) */
     vf n = __builtin_convertvector(bits >> 23, vf);
     vf m = (vf)((bits & 0x007fffff) + 0x3f3504f3);
     vf t = (m - 1.0f) / (m + 1.0f), s = t * t;
@@ -243,7 +261,8 @@ INLINE void transpose_lanes(vf *r) {
         for (int i = 0; i < LANES / 2; i++) {
 #if LANES == 16
             t[2 * i] = __builtin_shufflevector(r[i], r[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            t[2 * i + 1] =
+                __builtin_shufflevector(r[i], r[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 #elif LANES == 8
             t[2 * i] = __builtin_shufflevector(r[i], r[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
             t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
@@ -260,9 +279,18 @@ INLINE void transpose_lanes(vf *r) {
 /* The activations that kernels fuse. */
 INLINE vf activate(vf x, const int activation) {
     switch (activation) {
-    case 1: return maximum(splat(0.0f), x);  /* FV_RELU: NaN stays */
+    case 1: return maximum(splat(0.0f), x); /* FV_RELU: NaN stays */
     case 2: return hyperbolic_tangent(x);
     case 3: return logistic(x);
+    default: return x;
+    }
+}
+/* The same where the activation is not known when compiling. */
+INLINE vf activate_any(vf x, int activation) {
+    switch (activation) {
+    case 1: return activate(x, 1);
+    case 2: return activate(x, 2);
+    case 3: return activate(x, 3);
     default: return x;
     }
 }

@@ -1,5 +1,5 @@
-/* tile.c - the register tile in all its heights, and the packing of its operands. The compiler keeps all sums in registers only
- * while the loop over k is not unrolled. */
+/* tile.c - the register tile in all its heights, and the packing of its operands. The compiler keeps all sums in
+ * registers only while the loop over k is not unrolled. */
 #include "cpu/tile.h"
 
 enum { AHEAD = 16 }; /* rows of B fetched ahead */
@@ -34,44 +34,43 @@ INLINE void tile(const int rows, const int vectors, const int by_columns, const 
                 sum[m][0] += x * b0;
                 if (vectors > 1) sum[m][1] += x * b1;
             }
-            if (by_columns) p0 += lda;
-            else p0++, p1++, p2++, p3++, p4++;
+            if (by_columns)
+                p0 += lda;
+            else
+                p0++, p1++, p2++, p3++, p4++;
         }
     }
     UNROLL(16)
-    for (int m = 0; m < rows; m++)
+    for (int m = 0; m < rows; m++) {
         UNROLL(2)
         for (int v = 0; v < vectors; v++) {
             float *at = c + m * ldc + v * LANES;
             store(at, accumulate ? load(at) + sum[m][v] : sum[m][v]);
         }
+    }
 }
 
-#define TILES(m)                                                                                                                      \
-    static void rows_1_##m(const float *a, int64_t lda, const float *b, const tile_segment *s, int n, float *c, int64_t ldc, bool acc) { \
-        tile(m, 1, 0, a, lda, b, s, n, c, ldc, acc);                                                                                   \
-    }                                                                                                                                  \
-    static void rows_2_##m(const float *a, int64_t lda, const float *b, const tile_segment *s, int n, float *c, int64_t ldc, bool acc) { \
-        tile(m, 2, 0, a, lda, b, s, n, c, ldc, acc);                                                                                   \
-    }                                                                                                                                  \
-    static void columns_1_##m(const float *a, int64_t lda, const float *b, const tile_segment *s, int n, float *c, int64_t ldc, bool acc) { \
-        tile(m, 1, 1, a, lda, b, s, n, c, ldc, acc);                                                                                   \
-    }                                                                                                                                  \
-    static void columns_2_##m(const float *a, int64_t lda, const float *b, const tile_segment *s, int n, float *c, int64_t ldc, bool acc) { \
-        tile(m, 2, 1, a, lda, b, s, n, c, ldc, acc);                                                                                   \
+/* clang-format off */
+#define TILE(name, m, vectors, by_columns)                                                                             \
+    static void name##m(const float *a, int64_t lda, const float *b, const tile_segment *s, int n, float *c,          \
+                        int64_t ldc, bool accumulate) {                                                                \
+        tile(m, vectors, by_columns, a, lda, b, s, n, c, ldc, accumulate);                                             \
     }
+#define TILES(m) TILE(rows_1_, m, 1, 0) TILE(rows_2_, m, 2, 0) TILE(columns_1_, m, 1, 1) TILE(columns_2_, m, 2, 1)
 TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
 #define SIX(family) NULL, family##1, family##2, family##3, family##4, family##5, family##6
 #if LANES == 16 || defined(__aarch64__)
 TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12) TILES(13) TILES(14)
-#define ALL(family) SIX(family), family##7, family##8, family##9, family##10, family##11, family##12, family##13, family##14
+#define ALL(family) \
+    SIX(family), family##7, family##8, family##9, family##10, family##11, family##12, family##13, family##14
 #else
 #define ALL(family) SIX(family)
 #endif
-tile_fn *const ISA(tile_rows)[2][TILE_ROWS + 1] = { { ALL(rows_1_) }, { ALL(rows_2_) } };
-tile_fn *const ISA(tile_columns)[2][TILE_ROWS + 1] = { { ALL(columns_1_) }, { ALL(columns_2_) } };
+    /* clang-format on */
+    tile_fn *const tile_rows[2][TILE_ROWS + 1] = { { ALL(rows_1_) }, { ALL(rows_2_) } };
+tile_fn *const tile_columns[2][TILE_ROWS + 1] = { { ALL(columns_1_) }, { ALL(columns_2_) } };
 
-/* ---- Edges and what follows the sum ------------------------------------------------------------------------------------------ */
+/* ---- Edges and what follows the sum ------------------------------------------------------------------------------ */
 /* Whole vectors: c has room for them. Reading back a part just stored would stall. */
 INLINE void finish_with(float *c, int64_t ldc, int rows, int64_t columns, const float *bias, const int activation) {
     for (int64_t j = 0; j < columns; j += LANES) {
@@ -89,8 +88,9 @@ static void finish_tile(float *c, int64_t ldc, int rows, int64_t columns, const 
     }
 }
 
-void ISA(tile_apply)(tile_fn *const kernel[2][TILE_ROWS + 1], int rows, int64_t columns, const float *a, int64_t lda, const float *b,
-                     const tile_segment *segment, int segments, float *c, int64_t ldc, bool accumulate, const tile_finish *finish) {
+void tile_apply(tile_fn *const kernel[2][TILE_ROWS + 1], int rows, int64_t columns, const float *a, int64_t lda,
+                const float *b, const tile_segment *segment, int segments, float *c, int64_t ldc, bool accumulate,
+                const tile_finish *finish) {
     int vectors = columns <= LANES ? 1 : 2, width = vectors * LANES;
     if (columns == width) {
         kernel[vectors - 1][rows](a, lda, b, segment, segments, c, ldc, accumulate);
@@ -112,8 +112,8 @@ void ISA(tile_apply)(tile_fn *const kernel[2][TILE_ROWS + 1], int rows, int64_t 
     }
 }
 
-INLINE void store_turned(const float *tile, int width, int rows, int64_t columns, float *c, int64_t ldc, bool accumulate,
-                         const tile_finish *finish, const int activation) {
+INLINE void store_turned(const float *tile, int width, int rows, int64_t columns, float *c, int64_t ldc,
+                         bool accumulate, const tile_finish *finish, const int activation) {
     for (int m0 = 0; m0 < rows; m0 += LANES)
         for (int j0 = 0; j0 < columns; j0 += LANES) {
             vf r[LANES];
@@ -130,9 +130,9 @@ INLINE void store_turned(const float *tile, int width, int rows, int64_t columns
             }
         }
 }
-void ISA(tile_apply_transposed)(tile_fn *const kernel[2][TILE_ROWS + 1], int rows, int64_t columns, const float *a, int64_t lda,
-                                const float *b, const tile_segment *segment, int segments, float *c, int64_t ldc, bool accumulate,
-                                const tile_finish *finish) {
+void tile_apply_transposed(tile_fn *const kernel[2][TILE_ROWS + 1], int rows, int64_t columns, const float *a,
+                           int64_t lda, const float *b, const tile_segment *segment, int segments, float *c,
+                           int64_t ldc, bool accumulate, const tile_finish *finish) {
     float turned[TILE_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
     int vectors = columns <= LANES ? 1 : 2, width = vectors * LANES;
     kernel[vectors - 1][rows](a, lda, b, segment, segments, turned, width, false);
@@ -144,20 +144,22 @@ void ISA(tile_apply_transposed)(tile_fn *const kernel[2][TILE_ROWS + 1], int row
     }
 }
 
-/* ---- Packing ------------------------------------------------------------------------------------------------------------------ */
-void ISA(pack_rows)(const float *source, int64_t ld, int64_t k, int64_t columns, float *out) {
+/* ---- Packing ----------------------------------------------------------------------------------------------------- */
+void pack_rows(const float *source, int64_t ld, int64_t k, int64_t columns, float *out) {
     int64_t width = padded_columns(columns);
     for (int64_t i = 0; i < k; i++)
-        for (int64_t j = 0; j < width; j += LANES) store(out + i * width + j, load_up_to(source + i * ld + j, columns - j));
+        for (int64_t j = 0; j < width; j += LANES)
+            store(out + i * width + j, load_up_to(source + i * ld + j, columns - j));
 }
 
-void ISA(pack_columns)(const float *source, int64_t ld, int64_t k, int64_t columns, float *out) {
+void pack_columns(const float *source, int64_t ld, int64_t k, int64_t columns, float *out) {
     int64_t width = padded_columns(columns);
     for (int64_t j0 = 0; j0 < width; j0 += LANES)
         for (int64_t i0 = 0; i0 < k; i0 += LANES) {
             vf r[LANES];
             int64_t n = least(LANES, k - i0);
-            for (int j = 0; j < LANES; j++) r[j] = j0 + j < columns ? load_up_to(source + (j0 + j) * ld + i0, n) : (vf){ 0 };
+            for (int j = 0; j < LANES; j++)
+                r[j] = j0 + j < columns ? load_up_to(source + (j0 + j) * ld + i0, n) : (vf){ 0 };
             transpose_lanes(r);
             for (int i = 0; i < n; i++) store(out + (i0 + i) * width + j0, r[i]);
         }
