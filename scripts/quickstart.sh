@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 scripts/install_dependencies.sh
-${MAKE:-make} all
+${MAKE:-make} -j"$(nproc 2>/dev/null || echo 1)" all
 
 if data=$(scripts/download_data.sh mnist); then
     FOVEA_DATA=$data exec "${FOVEA_BUILD:-build}/bin/lenet_mnist" --epochs 3

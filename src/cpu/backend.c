@@ -77,9 +77,9 @@ static int choose_set(const fv_host *host, const fv_cpu_set **out) {
 /* Work is cut into pieces. Each thread begins with a share of its own (the same one every time, so that what it left in
  * its cache is found again) and then helps the others: if the system lends a core to somebody else, the rest goes on
  * without it. A piece is claimed by raising the share's ticket, which names the work it belongs to; a thread that wakes
- * late finds other tickets and does nothing. Threads spin for a while between pieces of work, because a step is a run
- * of short ones, and then sleep. */
-enum { SPINS = 1000, PIECES = 4 /* of a share */ };
+ * late finds other tickets and does nothing. Threads wait awake for some 0.1 ms, because a step is a run of short pieces
+ * of work, offer their core to others, and then sleep. */
+enum { SPINS = 3000, YIELDS = 100, PIECES = 4 /* of a share */ };
 
 typedef struct work { /* written by the calling thread before the tickets, read after claiming one */
     fv_part *part;
@@ -141,9 +141,12 @@ static void help(struct fv_pool *pool, uint32_t generation, int number) {
 
 static uint32_t next_generation(struct fv_pool *pool, uint32_t seen) {
     uint32_t now;
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 0; i < SPINS + YIELDS; i++) {
         if ((now = atomic_load_explicit(&pool->generation, memory_order_acquire)) != seen) return now;
-        relax();
+        if (i < SPINS)
+            relax();
+        else
+            sched_yield();
     }
     pthread_mutex_lock(&pool->mutex);
     atomic_fetch_add(&pool->sleepers, 1);
