@@ -14,12 +14,13 @@ warnings="-Wall -Wextra -Werror -Wno-unused -Wno-unused-parameter"
 # Sanitized libraries need a sanitized program.
 case $build in */asan | */*-asan) sanitize=-fsanitize=address,undefined ;; */tsan | */*-tsan) sanitize=-fsanitize=thread ;; *) sanitize= ;; esac
 
-# One file a block, named PAGE-LINE.KIND
+# One file a block, named PAGE-LINE.KIND; what a program must print is in a file of the same name beside them
+mkdir "$work/blocks" "$work/prints"
 for page in docs/guide.md README.md; do
     [ -f "$page" ] || { echo "not ok - $page is there"; status=1; continue; }
-    awk -v base="$work/$(basename "$page" .md)" '
-        !inside && /^```c(pp)?( |$)/ { kind = $1 == "```cpp" ? "cpp" : NF > 1 ? $2 : "c"; inside = 1; file = base "-" NR "." kind; printf "" >file
-            text = $0; if (kind == "run" && sub(/^```c run +/, "", text)) { print text >(file "-prints"); close(file "-prints") }
+    awk -v work="$work" -v page="$(basename "$page" .md)" '
+        !inside && /^```c(pp)?( |$)/ { kind = $1 == "```cpp" ? "cpp" : NF > 1 ? $2 : "c"; inside = 1; name = page "-" NR "." kind; file = work "/blocks/" name; printf "" >file
+            text = $0; if (kind == "run" && sub(/^```c run +/, "", text)) { print text >(work "/prints/" name); close(work "/prints/" name) }
             next }
         inside && /^```/ { inside = 0; close(file); next }
         inside { print >file }' "$page"
@@ -33,27 +34,27 @@ compile() {
     return 1
 }
 run() {
-    expected=$(cat "$work/$file-prints" 2>/dev/null)
+    expected=$(cat "$work/prints/$file" 2>/dev/null)
     if (cd "$work" && timeout 60 "$work/program") >"$work/out" 2>&1 && { [ -z "$expected" ] || grep -qF -- "$expected" "$work/out"; }; then echo "ok - $1 compiles and runs"; else
         echo "not ok - $1 runs"; tail -3 "$work/out" | sed 's/^/# /'; status=1
     fi
 }
 [ -e "$build/lib/libfovea.so" ] || { echo "not ok - $build/lib/libfovea.so is there"; exit 1; }
 
-for file in $(ls "$work" | grep -v -e '-prints$' | sort -t- -k1,1 -k2,2n); do
+for file in $(ls "$work/blocks" | sort -t- -k1,1 -k2,2n); do
     block="${file%.*}" source="$work/source.c"
     case $file in
         *.run) kind=run ;;
         *.cpp) kind=cpp ;;
-        *.file) kind=file ;;
-        *) kind=piece; grep -q 'int main' "$work/$file" && kind=program ;;
+        *.file) kind="file" ;;
+        *) kind=piece; grep -q 'int main' "$work/blocks/$file" && kind=program ;;
     esac
     block="$(echo "$block" | sed 's/-/.md, line /') ($kind)"
     { echo '#include <fovea.h>'; echo '#include <stdio.h>'; echo '#include <stdlib.h>'; } >"$source"
     if [ $kind = piece ]; then
         { echo 'void piece(fv_context *ctx, fv_net *net, fv_node x, fv_dataset *train, fv_dataset *test) {'
-          cat "$work/$file"; echo '}'; } >>"$source"
-    else cat "$work/$file" >>"$source"; fi
+          cat "$work/blocks/$file"; echo '}'; } >>"$source"
+    else cat "$work/blocks/$file" >>"$source"; fi
     # shellcheck disable=SC2086 # lists of flags
     case $kind in
         cpp) cp "$source" "$work/source.cc"
@@ -71,7 +72,7 @@ for word in $(cat docs/guide.md README.md 2>/dev/null | grep -o '\bfv_[a-z0-9_]*
     case $word in FV_ERROR_*) grep -q "X(${word#FV_ERROR_}," include/fovea.h && continue ;; esac
     echo "not ok - the header has $word"; status=1
 done
-for link in $(cat docs/guide.md | grep -o '](#[^)]*)' | sed 's/](#\(.*\))/\1/'); do
+for link in $(grep -o '](#[^)]*)' docs/guide.md | sed 's/](#\(.*\))/\1/'); do
     grep '^##* ' docs/guide.md | sed 's/^#* //' | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-\n_' | grep -qx -- "$link" || { echo "not ok - docs/guide.md has the heading #$link"; status=1; }
 done
 [ $status = 0 ] && echo "ok - every name and link of the pages exists"

@@ -19,8 +19,6 @@ typedef struct instruction_set {
     int (*usable)(void);
 } instruction_set;
 
-static int always(void) { return 1; }
-
 #if defined(__x86_64__)
 extern const fv_cpu_set fv_cpu_set_v2, fv_cpu_set_v3, fv_cpu_set_v4;
 static int has_v2(void) { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }
@@ -33,16 +31,17 @@ static int has_v4(void) {
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
 }
-static const instruction_set sets[] = { /* best first */
-                                        { "v4", &fv_cpu_set_v4, has_v4 },
+/* best first */
+static const instruction_set sets[] = { { "v4", &fv_cpu_set_v4, has_v4 },
                                         { "v3", &fv_cpu_set_v3, has_v3 },
-                                        { "v2", &fv_cpu_set_v2, has_v2 }
-};
+                                        { "v2", &fv_cpu_set_v2, has_v2 } };
 #elif defined(__aarch64__)
 extern const fv_cpu_set fv_cpu_set_neon;
+static int always(void) { return 1; }
 static const instruction_set sets[] = { { "neon", &fv_cpu_set_neon, always } };
 #else
 extern const fv_cpu_set fv_cpu_set_generic;
+static int always(void) { return 1; }
 static const instruction_set sets[] = { { "generic", &fv_cpu_set_generic, always } };
 #endif
 enum { SETS = sizeof(sets) / sizeof(*sets) };
@@ -245,7 +244,6 @@ static void cpu_close(fv_device *device) {
 
 static int cpu_open(const fv_host *host, int index, fv_device **out) {
     (void)index;
-    (void)always;
     const fv_cpu_set *set = NULL;
     int status = choose_set(host, &set);
     if (status) return status;
