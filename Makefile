@@ -146,7 +146,7 @@ EXACT  := -ffp-contract=off
 # and the number of threads. (Vectors wider than the baseline stay within one file, so their ABI is no concern: psabi.)
 KERNEL := $(KERNEL_OPT) -ffp-contract=fast -Wno-psabi
 
-ISAS := $(if $(filter x86_64-%,$(MACHINE)),v2 v3 v4,$(if $(filter aarch64-%,$(MACHINE)),neon,generic))
+ISAS ?= $(if $(filter x86_64-%,$(MACHINE)),v2 v3 v4,$(if $(filter aarch64-%,$(MACHINE)),neon,generic))
 MARCH_v2 := -march=x86-64-v2
 MARCH_v3 := -march=x86-64-v3
 MARCH_v4 := -march=x86-64-v4 -mprefer-vector-width=512
@@ -189,7 +189,7 @@ LIB_OBJ     := $(call objects,$(ONCE_SRC)) \
                $(foreach real,float double,$(REFERENCE_SRC:%.c=$(OBJ)/%.$(real).o))
 TOOL_OBJ    := $(call objects,$(wildcard src/tool/*.c))
 OPTIONS_OBJ := $(call objects,$(wildcard examples/options.c))
-SUPPORT_OBJ := $(call objects,$(wildcard tests/support/*.c))
+SUPPORT_OBJ := $(call objects,$(wildcard tests/support/*.c tests/operations/*.c))
 OBJECTS     := $(LIB_OBJ) $(TOOL_OBJ) $(OPTIONS_OBJ) $(SUPPORT_OBJ) $(call objects,$(EXAMPLE_SRC) $(TEST_SRC))
 
 TOOL     := $(if $(TOOL_OBJ),$(BIN)/fovea)
@@ -257,6 +257,8 @@ $(OBJ)/src/cpu/%.$1.o: src/cpu/%.c | $(STAMP)
 	$$(call compile,'$$< ($1)',$(KERNEL) -DFV_ISA=$1 $(MARCH_$1) $(INCLUDES))
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
+# `make ISAS=v4` builds the kernels of one set only: quicker while writing them.
+$(OBJ)/src/cpu/backend.o: INCLUDES += $(ISAS:%=-DFV_KERNELS_%)
 
 -include $(OBJECTS:.o=.d)
 

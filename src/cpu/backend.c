@@ -21,20 +21,28 @@ typedef struct instruction_set {
 
 #if defined(__x86_64__)
 extern const fv_cpu_set fv_cpu_set_v2, fv_cpu_set_v3, fv_cpu_set_v4;
-static int has_v2(void) { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }
-static int has_v3(void) {
+static __attribute__((unused)) int has_v2(void) { return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"); }
+static __attribute__((unused)) int has_v3(void) {
     return has_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
 }
-static int has_v4(void) {
+static __attribute__((unused)) int has_v4(void) {
     return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
 }
-/* best first */
-static const instruction_set sets[] = { { "v4", &fv_cpu_set_v4, has_v4 },
-                                        { "v3", &fv_cpu_set_v3, has_v3 },
-                                        { "v2", &fv_cpu_set_v2, has_v2 } };
+/* best first; the Makefile says which were built */
+static const instruction_set sets[] = {
+#ifdef FV_KERNELS_v4
+    { "v4", &fv_cpu_set_v4, has_v4 },
+#endif
+#ifdef FV_KERNELS_v3
+    { "v3", &fv_cpu_set_v3, has_v3 },
+#endif
+#ifdef FV_KERNELS_v2
+    { "v2", &fv_cpu_set_v2, has_v2 },
+#endif
+};
 #elif defined(__aarch64__)
 extern const fv_cpu_set fv_cpu_set_neon;
 static int always(void) { return 1; }
