@@ -14,8 +14,10 @@ static const struct { const char *name; fv_model_builder *build; } catalogue[] =
     { "cnn_25_50_100", fv_build_cnn_25_50_100 },       /*     137,660 */
     { "keras_mnist_cnn", fv_build_keras_mnist_cnn },   /*   1,199,882 */
     { "alexnet_cifar", fv_build_alexnet_cifar },       /*     626,506 */
+    { "mobilenet_cifar", fv_build_mobilenet_cifar },   /*   3,217,226 */
     { "vgg11_bn_cifar", fv_build_vgg11_bn_cifar },     /*   9,228,362 */
     { "vgg13_bn_cifar", fv_build_vgg13_bn_cifar },     /*   9,413,066 */
+    { "resnet18_cifar", fv_build_resnet18_cifar },     /*  11,173,962 */
     { "vgg16_bn_cifar", fv_build_vgg16_bn_cifar },     /*  14,724,042 */
     { "vgg19_bn_cifar", fv_build_vgg19_bn_cifar },     /*  20,035,018 */
     { "alexnet", fv_build_alexnet },                   /*  62,378,344 */

@@ -13,4 +13,6 @@ fv_model_builder fv_build_cnn_mnist, fv_build_keras_mnist_cnn, fv_build_cnn_25_5
 fv_model_builder fv_build_alexnet, fv_build_alexnet_2012, fv_build_alexnet_cifar;                      /* alexnet.c   */
 fv_model_builder fv_build_vgg11, fv_build_vgg13, fv_build_vgg16, fv_build_vgg19;                       /* vgg.c       */
 fv_model_builder fv_build_vgg11_bn_cifar, fv_build_vgg13_bn_cifar, fv_build_vgg16_bn_cifar, fv_build_vgg19_bn_cifar;
+fv_model_builder fv_build_resnet18_cifar;                                                              /* resnet.c    */
+fv_model_builder fv_build_mobilenet_cifar;                                                             /* mobilenet.c */
 #endif
