@@ -328,7 +328,7 @@ static void dispatch_release(fv_device *device, fv_task *task) {
     if (kernel->release) kernel->release(device, task);
 }
 static const fv_kernel dispatch[FV_OP_COUNT] = {
-#define FV_OP(name, least, most, outputs, flags)                                                                       \
+#define FV_OP(name, least, most, outputs, flags, ...)                                                                  \
     [FV_OP_##name] = { dispatch_supports, dispatch_prepare, dispatch_run, dispatch_release },
 #include "ops.def"
 #undef FV_OP

@@ -42,7 +42,7 @@ int fv_run_ranges(fv_device *, const fv_task *);
 #define FV_JOIN(a, b)                            FV_JOIN_(a, b)
 #define ISA(name)                                FV_JOIN(fv_##name, FV_ISA)
 #define KERNEL(name)                             ISA(kernel_##name)
-#define FV_OP(name, least, most, outputs, flags) extern const fv_cpu_kernel KERNEL(name);
+#define FV_OP(name, least, most, outputs, flags, ...) extern const fv_cpu_kernel KERNEL(name);
 #include "ops.def"
 #undef FV_OP
 #endif

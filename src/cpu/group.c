@@ -6,7 +6,7 @@
 enum { BLOCK = 4096, BLOCK_GRAIN = 2, FEWEST = 2 };
 
 static const uint8_t flags_of[FV_OP_COUNT] = {
-#define FV_OP(name, least, most, outputs, flags) [FV_OP_##name] = flags,
+#define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = flags,
 #include "ops.def"
 #undef FV_OP
 };

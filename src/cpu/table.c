@@ -15,7 +15,7 @@ const fv_cpu_set ISA(cpu_set) = {
     .title = "plain C",
 #endif
     .kernel = {
-#define FV_OP(name, least, most, outputs, flags) [FV_OP_##name] = &KERNEL(name),
+#define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = &KERNEL(name),
 #include "ops.def"
 #undef FV_OP
     },

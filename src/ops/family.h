@@ -8,22 +8,22 @@
 
 /* Arity and flags of every operation as constants, so that FV_DESC takes them from ops.def. */
 enum {
-#define FV_OP(name, least, most, outputs, flags)                                                                       \
+#define FV_OP(name, least, most, outputs, flags, ...)                                                                  \
     FV_LEAST_##name = least, FV_MOST_##name = most, FV_OUTPUTS_##name = outputs, FV_FLAGS_##name = flags,
 #include "ops.def"
 #undef FV_OP
     FV_OUTPUTS_MOST = 5 /* of any operation */
 };
 
-#define FV_OP(name, least, most, outputs, flags) extern const fv_op_desc fv_op_desc_##name;
+#define FV_OP(name, least, most, outputs, flags, ...) extern const fv_op_desc fv_op_desc_##name;
 #include "ops.def"
 #undef FV_OP
 
 /* FV_DESC(relu, none, .infer = ...): the description of an operation; its second argument names the attribute layout. */
 #define FV_DESC(NAME, LAYOUT, ...)                                                                                     \
-    const fv_op_desc fv_op_desc_##NAME = { .name = #NAME, .least = FV_LEAST_##NAME, .most = FV_MOST_##NAME,            \
-                                           .outputs = FV_OUTPUTS_##NAME, .flags = FV_FLAGS_##NAME,                     \
-                                           .layout = &fv_layout_##LAYOUT, __VA_ARGS__ }
+    const fv_op_desc fv_op_desc_##NAME = { .name = #NAME, .source = __FILE__, .least = FV_LEAST_##NAME,                \
+                                           .most = FV_MOST_##NAME, .outputs = FV_OUTPUTS_##NAME,                       \
+                                           .flags = FV_FLAGS_##NAME, .layout = &fv_layout_##LAYOUT, __VA_ARGS__ }
 
 /* Members of the attribute structs (attributes.c). */
 extern const fv_attribute_layout fv_layout_none, fv_layout_conv, fv_layout_dense, fv_layout_pool, fv_layout_norm, fv_layout_lrn,

@@ -3,16 +3,23 @@
 #include "ops/ops.h"
 
 static const char *const names[FV_OP_COUNT] = {
-#define FV_OP(name, least, most, outputs, flags) [FV_OP_##name] = #name,
+#define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = #name,
+#include "ops.def"
+#undef FV_OP
+};
+
+static const char *const abouts[FV_OP_COUNT] = {
+#define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = "" __VA_ARGS__,
 #include "ops.def"
 #undef FV_OP
 };
 
 const char *fv_op_name(fv_op op) { return op > FV_OP_NONE && op < FV_OP_COUNT ? names[op] : "none"; }
+const char *fv_op_about(fv_op op) { return op > FV_OP_NONE && op < FV_OP_COUNT ? abouts[op] : ""; }
 
 /* The list as one text; a change of any entry or of the order changes it. */
 static const char list[] =
-#define FV_OP(name, least, most, outputs, flags) #name " " #least " " #most " " #outputs " " #flags "\n"
+#define FV_OP(name, least, most, outputs, flags, ...) #name " " #least " " #most " " #outputs " " #flags "\n"
 #include "ops.def"
 #undef FV_OP
     ;

@@ -8,7 +8,7 @@ enum { FV_FUSED = 1, FV_ALIAS = 2, FV_SAME_SHAPE = 4, FV_WRITES = 8 };
 
 typedef enum fv_op {
     FV_OP_NONE,
-#define FV_OP(name, least, most, outputs, flags) FV_OP_##name,
+#define FV_OP(name, least, most, outputs, flags, ...) FV_OP_##name,
 #include "ops.def"
 #undef FV_OP
     FV_OP_COUNT
@@ -98,7 +98,7 @@ typedef struct fv_field { const char *name; uint16_t offset; uint8_t kind, count
 typedef struct fv_attribute_layout { const fv_field *field; int32_t count; } fv_attribute_layout;
 
 typedef struct fv_op_desc {
-    const char *name;
+    const char *name, *source;         /* source: the file of the description */
     int8_t least, most, outputs;       /* from ops.def */
     uint8_t flags;
     const fv_attribute_layout *layout; /* of the member of fv_attributes that the operation uses */
@@ -118,6 +118,7 @@ typedef struct fv_op_desc {
 
 extern const fv_op_desc *const fv_op_table[FV_OP_COUNT]; /* src/ops/table.c, from ops.def; name: fv_op_desc_<name> */
 const char *fv_op_name(fv_op);
+const char *fv_op_about(fv_op);        /* "x [n,h,w,c], w [k,r,s,c/groups] -> y": inputs, outputs, remarks; from ops.def */
 uint32_t fv_op_checksum(void);         /* of ops.def: names, arities, flags, sizeof fv_attributes */
 /* infer behind one door: checks arity and presence of the inputs first, and that no output is empty. */
 int fv_op_infer(fv_signature *);

@@ -3,12 +3,12 @@
 #include <stdarg.h>
 
 const fv_op_desc *const fv_op_table[FV_OP_COUNT] = {
-#define FV_OP(name, least, most, outputs, flags) [FV_OP_##name] = &fv_op_desc_##name,
+#define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = &fv_op_desc_##name,
 #include "ops.def"
 #undef FV_OP
 };
 
-#define FV_OP(name, least, most, outputs, flags)                                                                       \
+#define FV_OP(name, least, most, outputs, flags, ...)                                                                  \
     _Static_assert((outputs) <= FV_OUTPUTS_MOST && ((most) < 0 || (most) >= (least)), "ops.def: " #name);
 #include "ops.def"
 #undef FV_OP

@@ -64,7 +64,7 @@ static int sync_device(fv_device *device) {
     return FV_OK;
 }
 
-#define FV_OP(name, least, most, outputs, flags)                                                                       \
+#define FV_OP(name, least, most, outputs, flags, ...)                                                                  \
     int fv_reference_##name##_float(fv_device *, const fv_task *);                                                     \
     int fv_reference_##name##_double(fv_device *, const fv_task *);
 #include "ops.def"
@@ -73,13 +73,13 @@ static int sync_device(fv_device *device) {
 #define RUN_(flags, kernel) ((flags) & (FV_FUSED | FV_ALIAS) ? NULL : (kernel))
 
 static const fv_kernel kernels_float[FV_OP_COUNT] = {
-#define FV_OP(name, least, most, outputs, flags) [FV_OP_##name] = { .run = RUN_(flags, fv_reference_##name##_float) },
+#define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = { .run = RUN_(flags, fv_reference_##name##_float) },
 #include "ops.def"
 #undef FV_OP
 };
 
 static const fv_kernel kernels_double[FV_OP_COUNT] = {
-#define FV_OP(name, least, most, outputs, flags) [FV_OP_##name] = { .run = RUN_(flags, fv_reference_##name##_double) },
+#define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = { .run = RUN_(flags, fv_reference_##name##_double) },
 #include "ops.def"
 #undef FV_OP
 };

@@ -16,7 +16,7 @@
 
 /* KERNEL(relu) { ... } defines the kernel of an operation; every operation of ops.def is declared here. */
 #define KERNEL(operation) int NAME(operation)(fv_device *device __attribute__((unused)), const fv_task *task)
-#define FV_OP(name, least, most, outputs, flags) int NAME(name)(fv_device *, const fv_task *);
+#define FV_OP(name, least, most, outputs, flags, ...) int NAME(name)(fv_device *, const fv_task *);
 #include "ops.def"
 #undef FV_OP
 
