@@ -28,7 +28,7 @@ static bool fail(trial *t, const char *what) {
 
 static bool probed(const trial *t, int i) {
     const operand *o = &t->problem->input[i];
-    return op_rules[t->problem->op].differentiable >> i & 1 && !o->absent && o->type == FV_F32;
+    return op_rules[t->problem->op]->differentiable >> i & 1 && !o->absent && o->type == FV_F32;
 }
 
 static fv_value random_weights(trial *t, const fv_shape *shape) {

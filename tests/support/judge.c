@@ -29,7 +29,7 @@ static int absolute_magnitude(fv_context *c, const problem *p, double **magnitud
 }
 
 static int find_magnitude(fv_context *c, const problem *p, double *const *oracle, double **magnitude, char *why) {
-    const op_rule *rule = &op_rules[p->op];
+    const op_rule *rule = op_rules[p->op];
     if (rule->bound == BOUND_ABSOLUTE && absolute_magnitude(c, p, magnitude, why)) return -1;
     for (int o = 0; o < p->output_count && rule->bound != BOUND_ABSOLUTE; o++) {
         if (p->output[o].absent) continue;
@@ -75,8 +75,8 @@ static void describe_place(const fv_shape *shape, int64_t i, char *text, size_t 
 static bool judge_output(const problem *p, int o, const double *result, const double *oracle, const double *magnitude,
                          judgement *j) {
     const operand *out = &p->output[o];
-    const bool exact = op_rules[p->op].bound == BOUND_EXACT || out->type != FV_F32;
-    const double factor = 8 * UNIT * (op_rules[p->op].bound == BOUND_ROUNDED ? 1 : sqrt((double)p->terms));
+    const bool exact = op_rules[p->op]->bound == BOUND_EXACT || out->type != FV_F32;
+    const double factor = 8 * UNIT * (op_rules[p->op]->bound == BOUND_ROUNDED ? 1 : sqrt((double)p->terms));
     int64_t wrong = 0;
     for (int64_t i = 0; i < fv_shape_elements(&out->shape); i++) {
         const double part = exact ? exact_part(result[i], oracle[i], out->type)

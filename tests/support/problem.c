@@ -163,8 +163,8 @@ int problem_make(fv_context *context, const char *text, uint64_t seed, bool smoo
     p->smooth = smooth;
     p->terms = 1;
     if (parse(p, text)) return -1;
-    if (!op_rules[p->op].build) return problem_fail(p, "%s has no builder", fv_op_name(p->op));
-    if (op_rules[p->op].build(context, p)) return -1;
+    if (!op_rules[p->op]->build) return problem_fail(p, "%s has no builder", fv_op_name(p->op));
+    if (op_rules[p->op]->build(context, p)) return -1;
     if (infer(context, p)) return -1;
     for (int i = 0; i < p->input_count; i++) fill_operand(p, &p->input[i]);
     return 0;

@@ -1,0 +1,90 @@
+/* pooling.c - pooling: stride below, at and beyond the window; asymmetric padding; ceil mode with windows that reach beyond it. */
+#include "support/operations.h"
+#include <string.h>
+
+/* max_pool2d n h w c r s (window) stride pad ceil exclude */
+static int build_pool(fv_context *context, problem *p) {
+    fv_pool_attributes *a = &p->attributes.pool;
+    const fv_shape x = image_words(p);
+    a->kernel[0] = (int32_t)whole(p, "r", 0, 2);
+    a->kernel[1] = (int32_t)whole(p, "s", 0, a->kernel[0]);
+    for (int axis = 0; axis < 2; axis++) a->stride[axis] = (int32_t)whole(p, "stride", axis, a->kernel[axis]);
+    pad_words(p, a->pad);
+    a->ceil_mode = has_word(p, "ceil");
+    a->exclude_padding = has_word(p, "exclude");
+    p->terms = (int64_t)a->kernel[0] * a->kernel[1];
+
+    fv_shape y = x;
+    for (int axis = 0; axis < 2; axis++)
+        y.dim[1 + axis] = fv_window_count(x.dim[1 + axis], a->pad[2 * axis], a->pad[2 * axis + 1], a->kernel[axis], 1,
+                                          a->stride[axis], a->ceil_mode);
+    if (is(p, "max_pool2d_gradient") || is(p, "avg_pool2d_gradient")) {
+        memcpy(a->shape, x.dim, sizeof a->shape);
+        if (is(p, "max_pool2d_gradient") && add_derived(context, p, "index", "max_pool2d", 1)) return -1;
+        add_input(p, "dy", FV_F32, FILL_UNIFORM, y);
+    } else {
+        const fill ties = p->smooth ? FILL_DISTINCT : FILL_STEPS;
+        add_input(p, "x", FV_F32, is(p, "max_pool2d") ? ties : FILL_UNIFORM, x);
+    }
+    return 0;
+}
+
+static void random_pool(fv_op op, drawing *d) {
+    int size[2], kernel[2], stride[2], pad[4];
+    const bool ceil = chance(d, 2);
+    for (int axis = 0; axis < 2; axis++) {
+        do {
+            size[axis] = between(d, 1, 12);
+            kernel[axis] = between(d, 1, 5);
+            stride[axis] = between(d, 1, 6);
+            for (int side = 0; side < 2; side++) pad[2 * axis + side] = below(d, kernel[axis]);
+        } while (fv_window_count(size[axis], pad[2 * axis], pad[2 * axis + 1], kernel[axis], 1, stride[axis], ceil) <
+                 1);
+    }
+    say(d, " n%d h%d w%d c%d r%d s%d stride%d,%d pad%d,%d,%d,%d%s%s", between(d, 1, 3), size[0], size[1],
+        between(d, 1, 20), kernel[0], kernel[1], stride[0], stride[1], pad[0], pad[1], pad[2], pad[3],
+        ceil ? " ceil" : "", chance(d, 2) ? " exclude" : "");
+}
+
+/* Stride below, at and beyond the window; asymmetric padding; ceil mode with windows that reach beyond it. */
+static const char *const poolings[] = { "n2 h8 w6 c3 r2",
+                                        "n1 h9 w7 c5 r3 s2 stride2",
+                                        "n2 h7 w7 c4 r3 stride1 pad1",
+                                        "n1 h11 w5 c2 r2 s3 stride4,5",
+                                        "n1 h7 w8 c3 r3 stride2 pad1,0,0,2",
+                                        "n2 h7 w8 c1 r3 stride2 ceil",
+                                        "n1 h8 w9 c2 r3 stride3 pad1 ceil",
+                                        "n1 h5 w6 c2 r3,2 stride2 pad2,0,1,1 ceil",
+                                        "n1 h1 w1 c1 r1",
+                                        "n1 h4 w4 c33 r2 stride1",
+                                        "n1 h1 w6 c7 r1 s2",
+                                        "n1 h20 w19 c1 r17 s16 stride2",
+                                        "n3 h5 w5 c16 r5",
+                                        "n1 h6 w6 c64 r2",
+                                        "n2 h13 w12 c20 r3 stride2",
+                                        "n1 h5 w5 c15 r3 stride2 pad1",
+                                        "n2 h3 w4 c17 r2 stride1 pad1",
+                                        "n1 h9 w9 c31 r2,3 stride3,2",
+                                        NULL };
+
+static const char *const large_poolings[] = { "n16 h28 w28 c20 r2 large", "n4 h27 w31 c48 r3 stride2 pad1 large",
+                                              "n2 h64 w64 c3 r3 stride2 ceil large", NULL };
+
+RULE(max_pool2d, .build = build_pool, .bound = BOUND_EXACT, .differentiable = 1, .random = random_pool,
+     .rows = { poolings, large_poolings,
+               ROWS("n2 h6 w6 c3 r2 nan5", "n1 h7 w7 c16 r3 stride2 pad1 allnan", "n1 h6 w5 c4 r2 alllowest",
+                    "n1 h8 w8 c2 r3 stride1 pad1 lowest40", "n2 h6 w6 c3 r2 drop1", "n2 h6 w7 c3 r3 stride2 drop0",
+                    "n1 h6 w6 c17 r3 stride2 nan9 drop1", "n1 h6 w6 c2 r2 inf5") },
+     .performance = ROWS("n32 h32 w32 c64 r2"));
+
+RULE(max_pool2d_gradient, .build = build_pool, .bound = BOUND_ABSOLUTE, .random = random_pool,
+     .rows = { poolings, large_poolings }, .performance = ROWS("n32 h32 w32 c64 r2"));
+
+RULE(avg_pool2d, .build = build_pool, .bound = BOUND_ABSOLUTE, .differentiable = 1, .random = random_pool,
+     .rows = { poolings, large_poolings,
+               ROWS("n1 h7 w8 c3 r3 stride2 pad1 exclude", "n1 h5 w6 c2 r3 stride2 pad2,0,1,1 ceil exclude") },
+     .performance = ROWS("n32 h28 w28 c6 r2"));
+
+RULE(avg_pool2d_gradient, .build = build_pool, .bound = BOUND_ABSOLUTE, .random = random_pool,
+     .rows = { poolings, large_poolings,
+               ROWS("n1 h7 w8 c3 r3 stride2 pad1 exclude", "n1 h5 w6 c2 r3 stride2 pad2,0,1,1 ceil exclude") });

@@ -1,0 +1,59 @@
+/* shaping.c - what moves elements and changes none. */
+#include "support/operations.h"
+#include <string.h>
+
+static void random_slice_or_pad(fv_op op, drawing *d) {
+    const bool slice = op == FV_OP_slice;
+    int dim[FV_RANK], begin[FV_RANK];
+    const int rank = say_shape(d, "x", 1, 4, dim);
+    for (int axis = 0; axis < rank; axis++) {
+        begin[axis] = slice ? below(d, dim[axis]) : below(d, 4);
+        say(d, axis ? ",%d" : slice ? " begin%d" : " before%d", begin[axis]);
+    }
+    for (int axis = 0; axis < rank; axis++)
+        say(d,
+            axis    ? ",%d"
+            : slice ? " size%d"
+                    : " after%d",
+            slice ? between(d, 1, dim[axis] - begin[axis]) : below(d, 4));
+    if (chance(d, 4)) say(d, " bytes");
+}
+
+RULE(reshape, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1,
+     .rows = { ROWS("x6 to2,3", "x2,3 to6", "x1,1,1 to1", "x30 to5,-1", "x2,3,5 to-1,5", "x2,2,2,2,2,2 to64",
+                    "x64 to2,2,2,2,2,2", "x3,4 to12 bytes", "x3,4 to2,6 ints", "x7 to7", "x17,3 to3,17",
+                    "x100,10 to10,100", "x2,6 to3,4", "x12 to2,2,3", "x2,3,2 to12", "x1 to1,1,1", "x to1,1", "x1,1 to",
+                    "x2,2,3,2 to4,6", "x5,4 to-1,2") });
+
+RULE(broadcast, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1,
+     .rows = { ROWS("x to1", "x1 to1", "x7 to1,7", "x2,1,1 to2,3,4", "x1,5,1 to3,5,2", "x17 to3,17", "x to3",
+                    "x to2,3,4", "x3 to2,3", "x1,3 to2,3", "x2,1 to2,5", "x2,3 to2,3", "x2,1,3,1 to2,4,3,5",
+                    "x1 to1000", "x1,1,3,1,2,1 to2,2,3,2,2,2", "x5,1,16 to5,7,16", "x1,4 to3,4 bytes", "x33,1 to33,31",
+                    "x1,300 to400,300 large", "x300,1 to300,400 large") });
+
+RULE(concat, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = ~0u,
+     .rows = { ROWS("x1 x1", "x1,5 x1,5 axis0", "x1,5 x1,5 axis1", "x2,1,3 x2,2,3 axis1", "x3,16 x3,1 axis1",
+                    "x3,17 x3,15 axis1 bytes", "x2,2 x2,2 x2,2 x2,2 x2,2 axis-1", "x1,2,3,4 x5,2,3,4 axis0",
+                    "x2,3 x2,5 axis1", "x2,3 x4,3 axis0", "x3", "x3 x1 x2", "x2,3,4 x2,1,4 x2,2,4 axis1",
+                    "x2,3,2,5 x2,3,2,1 axis3", "x1,1,1,1,1,2 x1,1,1,1,1,3 axis5", "x2,33 x2,31 x2,1 axis1",
+                    "x4,2 x4,3 axis1 bytes", "x4,2 x3,2 axis0 ints", "x2,3,3,16 x2,3,3,32 axis3",
+                    "x100,300 x100,201 axis1 large") });
+
+RULE(slice, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1, .random = random_slice_or_pad,
+     .rows = { ROWS("x1 begin0 size1", "x2,2 begin1,1 size1,1", "x17 begin1 size16", "x64,2 begin0,1 size64,1",
+                    "x3,33 begin0,1 size3,32", "x2,3,4,5 begin0,0,0,0 size2,3,4,5", "x7,1,5 begin6,0,2 size1,1,3",
+                    "x40,4 begin7,0 size20,4 bytes", "x20,20,3 begin2,3,0 size16,15,3", "x5,6 begin1,2 size3,4",
+                    "x5 begin0 size5", "x5 begin4 size1", "x2,3,4 begin0,1,0 size2,1,4",
+                    "x2,3,4,5 begin1,0,2,1 size1,3,2,3", "x3,2,2,2,2,2 begin1,0,1,0,1,0 size2,2,1,2,1,2",
+                    "x10,7 begin2,0 size5,7", "x9,9 begin0,3 size9,3 bytes", "x4,6 begin1,1 size2,4 ints",
+                    "x100,3 begin10,0 size50,3", "x200,301 begin3,5 size190,290 large") });
+
+RULE(pad, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1, .random = random_slice_or_pad,
+     .rows = { ROWS("x1 before1 after1", "x1 before0 after5", "x17 before1 after0", "x16,3 before0,1 after0,0",
+                    "x3,16 before1,1 after1,1", "x2,3 before0,0 after0,0", "x2,2,2 before1,0,0 after0,0,1",
+                    "x1,8,8,3 before0,2,2,0 after0,2,2,0", "x4,4,5 before0,3,0 after2,0,1 bytes",
+                    "x2,3,2,3,2 before0,0,1,0,0 after1,0,0,0,0", "x2,3 before1,0 after0,2", "x5 before0 after0",
+                    "x5 before3 after4", "x before after", "x2,3,4,2 before0,1,2,0 after0,2,1,0",
+                    "x1,1,1,1,1,1 before1,0,1,0,1,0 after0,1,0,1,0,1", "x4,4 before2,2 after2,2 bytes",
+                    "x3,4 before1,1 after1,1 ints", "x2,5,5,3 before0,1,1,0 after0,1,1,0", "x10,10 before0,5 after7,0",
+                    "x16,30,30,8 before0,2,2,0 after0,2,2,0 large") });

@@ -1,0 +1,77 @@
+/* words.c - words that the builders of several families share. */
+#include "support/operations.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool is(const problem *p, const char *operation) { return !strcmp(fv_op_name(p->op), operation); }
+
+int32_t activation_word(const problem *p) {
+    return has_word(p, "relu")      ? FV_RELU
+           : has_word(p, "tanh")    ? FV_TANH
+           : has_word(p, "sigmoid") ? FV_SIGMOID
+                                    : FV_LINEAR;
+}
+
+/* pad1: all sides; pad1,2: rows, columns; pad1,0,2,3: top, bottom, left, right */
+void pad_words(const problem *p, int32_t pad[4]) {
+    const fv_shape given = shape_word(p, "pad", 0);
+    for (int i = 0; i < 4 && given.rank > 0; i++)
+        pad[i] = (int32_t)given.dim[given.rank == 4 ? i : given.rank == 2 ? i / 2 : 0];
+}
+
+void pair_words(const problem *p, const char *name, int32_t otherwise, int32_t out[2]) {
+    for (int i = 0; i < 2; i++) out[i] = (int32_t)whole(p, name, i, otherwise);
+}
+
+fv_shape image_words(const problem *p) {
+    return SHAPE(whole(p, "n", 0, 1), whole(p, "h", 0, 1), whole(p, "w", 0, 1), whole(p, "c", 0, 1));
+}
+
+operand *given(problem *p, const char *name, fv_type type, fv_shape shape) {
+    operand *o = add_input(p, name, type, FILL_GIVEN, shape);
+    o->value = calloc((size_t)fv_shape_elements(&shape) + 1, sizeof *o->value);
+    return o;
+}
+
+/* bytes, ints: another type than f32 */
+void choose_type(const problem *p, operand *o) {
+    if (has_word(p, "bytes")) o->type = FV_U8, o->fill = FILL_BELOW, o->limit = 256;
+    if (has_word(p, "ints")) o->type = FV_I32, o->fill = FILL_INTEGERS;
+}
+
+/* relu x2,3 : functions of one tensor that need no attributes */
+int build_unary(fv_context *context, problem *p) {
+    (void)context;
+    operand *x = add_input(p, "x", FV_F32, FILL_UNIFORM, shape_word(p, "x", 0));
+    if (op_rules[p->op]->kinked) x->fill = p->smooth ? FILL_APART : FILL_STEPS;
+    choose_type(p, x);
+    return 0;
+}
+
+/* broadcast x1,3 to2,3 - reshape x2,6 to3,4 - copy x2 - concat x2,3 x2,4 axis1 - slice x5,6 begin1,2 size3,4 -
+ * pad x2,3 before1,0 after0,2; bytes and ints choose other types */
+int build_shaping(fv_context *context, problem *p) {
+    fv_attributes *a = &p->attributes;
+    (void)context;
+    for (int nth = 0; shape_word(p, "x", nth).rank >= 0; nth++) {
+        operand *x = add_input(p, "x", FV_F32, FILL_UNIFORM, shape_word(p, "x", nth));
+        if (nth) snprintf(x->name, sizeof x->name, "x%d", nth + 1);
+        if (has_word(p, "bytes")) x->type = FV_U8, x->fill = FILL_BELOW, x->limit = 256;
+        if (has_word(p, "ints")) x->type = FV_I32, x->fill = FILL_INTEGERS;
+    }
+    if (is(p, "reshape") || is(p, "broadcast")) {
+        const fv_shape to = shape_word(p, "to", 0);
+        a->shape.rank = to.rank;
+        memcpy(a->shape.dim, to.dim, sizeof a->shape.dim);
+    } else if (is(p, "concat")) {
+        a->axis.axis = (int32_t)whole(p, "axis", 0, 0);
+    } else if (is(p, "slice")) {
+        memcpy(a->slice.begin, shape_word(p, "begin", 0).dim, sizeof a->slice.begin);
+        memcpy(a->slice.size, shape_word(p, "size", 0).dim, sizeof a->slice.size);
+    } else if (is(p, "pad")) {
+        memcpy(a->pad.before, shape_word(p, "before", 0).dim, sizeof a->pad.before);
+        memcpy(a->pad.after, shape_word(p, "after", 0).dim, sizeof a->pad.after);
+    }
+    return 0;
+}
