@@ -389,6 +389,7 @@ FV_API fv_value fv_op_sum(fv_tape *, fv_value, const int *axes, int count, bool 
 FV_API fv_value fv_op_mean(fv_tape *, fv_value);                                             /* over everything   */
 FV_API fv_value fv_op_reshape(fv_tape *, fv_value, const int64_t *shape, int rank);
 FV_API fv_value fv_op_slice(fv_tape *, fv_value, const int64_t *begin, const int64_t *size); /* one pair an axis  */
+FV_API fv_value fv_op_transpose(fv_tape *, fv_value, const int *axes); /* axis i becomes x's axis axes[i]; NULL: reversed */
 FV_API fv_value fv_op_concat(fv_tape *, fv_values, int axis);
 FV_API fv_value fv_op_dense(fv_tape *, fv_value x, fv_value kernel);                          /* x kernel'         */
 FV_API fv_value fv_op_softmax_cross_entropy(fv_tape *, fv_value logits, fv_value target, float smoothing); /* one a row */

@@ -71,6 +71,28 @@ fv_value fv_append_broadcast(fv_tape *tape, fv_value v, const fv_shape *shape) {
     return FV_APPLY(tape, FV_OP_broadcast, &a, v);
 }
 
+fv_value fv_append_transposed(fv_tape *tape, fv_value v, const int32_t axes[FV_RANK]) {
+    if (!v.id) return v;
+    const fv_shape from = *fv_shape_of(tape, v);
+    fv_attributes a = { 0 };
+    fv_shape to = from;
+    uint32_t seen = 0;
+    int32_t last = -1;
+    bool moves = false, fits = true;
+    for (int32_t i = 0; i < FV_RANK; i++) a.transpose.axes[i] = axes[i];
+    for (int32_t i = 0; i < from.rank && fits; i++) {
+        const int32_t axis = axes[i] < 0 ? axes[i] + from.rank : axes[i];
+        fits = axis >= 0 && axis < from.rank && !(seen >> axis & 1);
+        if (!fits) break; /* infer says why not */
+        seen |= 1u << axis;
+        to.dim[i] = from.dim[axis];
+        if (to.dim[i] == 1) continue;
+        moves = moves || axis < last;
+        last = axis;
+    }
+    return moves || !fits ? FV_APPLY(tape, FV_OP_transpose, &a, v) : fv_append_reshaped(tape, v, &to);
+}
+
 fv_value fv_append_reduced(fv_tape *tape, fv_value v, const fv_shape *shape) {
     if (!v.id || fv_shape_equal(fv_shape_of(tape, v), shape)) return v;
     fv_shape from = *fv_shape_of(tape, v), to = *shape;

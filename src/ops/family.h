@@ -27,7 +27,7 @@ enum {
 
 /* Members of the attribute structs (attributes.c). */
 extern const fv_attribute_layout fv_layout_none, fv_layout_conv, fv_layout_dense, fv_layout_pool, fv_layout_norm, fv_layout_lrn,
-    fv_layout_axis, fv_layout_affine, fv_layout_cast, fv_layout_shape, fv_layout_slice, fv_layout_pad, fv_layout_reduce,
+    fv_layout_axis, fv_layout_affine, fv_layout_cast, fv_layout_shape, fv_layout_slice, fv_layout_transpose, fv_layout_pad, fv_layout_reduce,
     fv_layout_loss, fv_layout_top_k, fv_layout_update, fv_layout_random, fv_layout_batch, fv_layout_advance,
     fv_layout_normalize;
 
@@ -86,6 +86,7 @@ fv_value fv_append_scaled(fv_tape *, fv_value, float factor);           /* facto
 fv_value fv_append_product(fv_tape *, fv_value, fv_value);              /* x y; nothing when x is the constant 1 */
 fv_value fv_append_reshaped(fv_tape *, fv_value, const fv_shape *);     /* nothing when it has that shape */
 fv_value fv_append_broadcast(fv_tape *, fv_value, const fv_shape *);    /* likewise; a constant number stays one */
+fv_value fv_append_transposed(fv_tape *, fv_value, const int32_t axes[FV_RANK]); /* a reshape when only ones move */
 fv_value fv_append_reduced(fv_tape *, fv_value, const fv_shape *);      /* sums over what broadcasting repeated  */
 fv_value fv_append_activation(fv_tape *, int32_t activation, fv_value); /* elementwise ones */
 fv_value fv_append_activation_gradient(fv_tape *, int32_t activation, fv_value y, fv_value gradient);

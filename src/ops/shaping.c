@@ -1,5 +1,5 @@
 /* shaping.c - operations that move elements without computing: reshape (which moves nothing at all), broadcast,
- * concat, slice, pad. They take every type. */
+ * concat, slice, transpose, pad. They take every type. */
 #include "ops/family.h"
 
 /* ---- reshape and broadcast --------------------------------------------------------------------------------------- */
@@ -125,6 +125,35 @@ FV_GRADIENT(slice_gradient) {
     return fv_tape_status(tape);
 }
 
+static int infer_transpose(fv_signature *s) {
+    int32_t *axes = s->attributes->transpose.axes;
+    const fv_shape *x = s->input[0];
+    uint32_t seen = 0;
+    int64_t dim[FV_RANK];
+    for (int32_t i = 0; i < FV_RANK; i++) {
+        if (i >= x->rank) {
+            axes[i] = i;
+            continue;
+        }
+        FV_TRY(fv_check_axis(s, &axes[i], x));
+        if (seen >> axes[i] & 1)
+            return fv_op_fail(s, FV_ERROR_SHAPE, "axis %d of %s is named twice in the new order", axes[i], FV_TEXT(x));
+        seen |= 1u << axes[i];
+        dim[i] = x->dim[axes[i]];
+    }
+    return fv_set_output(s, 0, s->input_type[0], x->rank, dim);
+}
+
+/* The way back. */
+FV_GRADIENT(transpose_gradient) {
+    if (!wanted[0]) return FV_OK;
+    const fv_attributes forth = fv_attributes_of(tape, operation);
+    int32_t back[FV_RANK];
+    for (int32_t i = 0; i < FV_RANK; i++) back[forth.transpose.axes[i]] = i;
+    input_gradient[0] = fv_append_transposed(tape, output_gradient[0], back);
+    return fv_tape_status(tape);
+}
+
 static int infer_pad(fv_signature *s) {
     fv_pad_attributes *a = &s->attributes->pad;
     fv_shape y = *s->input[0];
@@ -157,4 +186,5 @@ FV_DESC(reshape, shape, .infer = infer_reshape, .gradient = reshape_gradient);
 FV_DESC(broadcast, shape, .infer = infer_broadcast, .gradient = broadcast_gradient);
 FV_DESC(concat, axis, .infer = infer_concat, .gradient = concat_gradient, .cost = fv_cost_moved);
 FV_DESC(slice, slice, .infer = infer_slice, .gradient = slice_gradient, .cost = fv_cost_moved);
+FV_DESC(transpose, transpose, .infer = infer_transpose, .gradient = transpose_gradient, .cost = fv_cost_moved);
 FV_DESC(pad, pad, .infer = infer_pad, .gradient = pad_gradient, .cost = fv_cost_moved);

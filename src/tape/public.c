@@ -1,5 +1,6 @@
 /* public.c - the operations of fovea.h: arguments of users become attributes. What infer refuses is not checked
  * twice. */
+#include "ops/family.h"
 #include "tape/record.h"
 #include <math.h>
 
@@ -110,6 +111,14 @@ fv_value fv_op_slice(fv_tape *tape, fv_value x, const int64_t *begin, const int6
         copy_dims(a.slice.size, size, fv_tape_value_of(tape, x)->shape.rank);
     }
     return FV_APPLY(tape, FV_OP_slice, &a, x);
+}
+
+fv_value fv_op_transpose(fv_tape *tape, fv_value x, const int *axes) {
+    if (!fv_value_valid(tape, x)) return FV_APPLY(tape, FV_OP_transpose, NULL, x); /* says what is wrong */
+    const int rank = fv_tape_value_of(tape, x)->shape.rank;
+    int32_t order[FV_RANK] = { 0 };
+    for (int i = 0; i < rank; i++) order[i] = axes ? axes[i] : rank - 1 - i;
+    return fv_append_transposed(tape, x, order);
 }
 
 fv_value fv_op_concat(fv_tape *tape, fv_values values, int axis) {

@@ -48,6 +48,31 @@ RULE(slice, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1, .
                     "x10,7 begin2,0 size5,7", "x9,9 begin0,3 size9,3 bytes", "x4,6 begin1,1 size2,4 ints",
                     "x100,3 begin10,0 size50,3", "x200,301 begin3,5 size190,290 large") });
 
+static void random_transpose(fv_op op, drawing *d) {
+    int dim[FV_RANK], order[FV_RANK];
+    const int rank = say_shape(d, "x", 1, FV_RANK, dim);
+    for (int i = 0; i < rank; i++) order[i] = i;
+    for (int i = 0; i < rank; i++) {
+        const int other = between(d, i, rank - 1), axis = order[other];
+        order[other] = order[i];
+        order[i] = axis;
+        say(d, i ? ",%d" : " axes%d", axis);
+    }
+    if (chance(d, 4)) say(d, " bytes");
+}
+
+RULE(transpose, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1, .random = random_transpose,
+     .rows = { ROWS("x2,3 axes1,0", "x5 axes0", "x", "x1,1,7 axes2,0,1", "x2,3,4 axes2,1,0", "x2,3,4 axes0,2,1",
+                    "x2,3,4 axes1,0,2", "x2,5,7,3 axes0,3,1,2", "x2,3,5,7 axes0,2,3,1", "x2,3,4,5,6,7 axes5,3,1,0,2,4",
+                    "x2,3,4,5,2,3 axes1,0,3,2,5,4", "x3,4,5,6 axes1,0,2,3", "x17,33 axes1,0", "x4,16,16 axes0,2,1",
+                    "x1,19,1,21 axes3,0,1,2", "x3,7,2,6 axes0,1,3,2 bytes", "x40,33 axes1,0 bytes",
+                    "x2,9,3 axes-1,0,1 ints", "x40,35 axes1,0 ints", "x130,150 axes1,0", "x3,600,5 axes2,0,1",
+                    "x4,300,170 axes2,0,1 large", "x8,40,40,24 axes0,3,1,2 large", "x8,24,40,40 axes0,2,3,1 large",
+                    "x8,64,64,3 axes0,3,1,2 large", "x8,3,64,64 axes0,2,3,1 large", "x4,30,30,8,5 axes0,1,2,4,3 large",
+                    "x70,60,50 axes1,0,2 large") },
+     .performance = ROWS("x2048,2048 axes1,0", "x32,56,56,64 axes0,3,1,2", "x32,64,56,56 axes0,2,3,1",
+                         "x64,224,224,3 axes0,3,1,2", "x32,28,28,4,58 axes0,1,2,4,3"));
+
 RULE(pad, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1, .random = random_slice_or_pad,
      .rows = { ROWS("x1 before1 after1", "x1 before0 after5", "x17 before1 after0", "x16,3 before0,1 after0,0",
                     "x3,16 before1,1 after1,1", "x2,3 before0,0 after0,0", "x2,2,2 before1,0,0 after0,0,1",

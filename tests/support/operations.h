@@ -120,7 +120,7 @@ typedef struct op_rule {
 #define RULE(name, ...) const op_rule op_rule_##name = { __VA_ARGS__ }
 #define ROWS(...)                                                                                                      \
     (const char *const[]) { __VA_ARGS__, NULL }
-#define FV_OP(name, least, most, outputs, flags) extern const op_rule op_rule_##name;
+#define FV_OP(name, least, most, outputs, flags, ...) extern const op_rule op_rule_##name;
 #include "ops.def"
 #undef FV_OP
 extern const op_rule *const op_rules[FV_OP_COUNT];

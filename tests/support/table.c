@@ -3,7 +3,7 @@
 #include <string.h>
 
 const op_rule *const op_rules[FV_OP_COUNT] = {
-#define FV_OP(name, least, most, outputs, flags) [FV_OP_##name] = &op_rule_##name,
+#define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = &op_rule_##name,
 #include "ops.def"
 #undef FV_OP
 };

@@ -69,6 +69,8 @@ int build_shaping(fv_context *context, problem *p) {
     } else if (is(p, "slice")) {
         memcpy(a->slice.begin, shape_word(p, "begin", 0).dim, sizeof a->slice.begin);
         memcpy(a->slice.size, shape_word(p, "size", 0).dim, sizeof a->slice.size);
+    } else if (is(p, "transpose")) {
+        for (int i = 0; i < FV_RANK; i++) a->transpose.axes[i] = (int32_t)whole(p, "axes", i, i);
     } else if (is(p, "pad")) {
         memcpy(a->pad.before, shape_word(p, "before", 0).dim, sizeof a->pad.before);
         memcpy(a->pad.after, shape_word(p, "after", 0).dim, sizeof a->pad.after);

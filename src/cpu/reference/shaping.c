@@ -1,5 +1,5 @@
-/* shaping.c - operations that move elements and compute nothing, for tensors of any type: join, cut out, surround by
- * zeros. (Reshape moves nothing either: it is another name for the same memory. Broadcast is with the arithmetic.) */
+/* shaping.c - operations that move elements and compute nothing, for tensors of any type: join, cut out, reorder
+ * the axes, surround by zeros. (Reshape moves nothing either: it is another name for the same memory. Broadcast is with the arithmetic.) */
 #include "cpu/reference/reference.h"
 
 /* The axis is laid side by side: y[.., begin of input i + j, ..] = input i[.., j, ..] */
@@ -38,6 +38,22 @@ KERNEL(slice) {
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     const size_t bytes = element_bytes(y->type);
     EACH(i, fv_elements(y)) memcpy(element(y, i), element(x, within(x, task->attributes->slice.begin, 1, y, i)), bytes);
+    return FV_OK;
+}
+
+/* y[i_0, i_1, ..] = x[j_0, j_1, ..], j_axes[d] = i_d */
+KERNEL(transpose) {
+    const fv_tensor *x = &task->input[0], *y = &task->output[0];
+    const int32_t *axes = task->attributes->transpose.axes;
+    const size_t bytes = element_bytes(y->type);
+    EACH(i, fv_elements(y)) {
+        int64_t from = 0, rest = i;
+        for (int d = y->rank - 1; d >= 0; d--) {
+            from += rest % y->dim[d] * span(x, axes[d] + 1, x->rank);
+            rest /= y->dim[d];
+        }
+        memcpy(element(y, i), element(x, from), bytes);
+    }
     return FV_OK;
 }
 
