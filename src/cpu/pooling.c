@@ -11,22 +11,33 @@ typedef struct window {
 } window;
 
 static window window_at(const fv_pool_attributes *a, int axis, int64_t o, int64_t size) {
+    int64_t outputs = a->output[axis]; /* adaptive */
+    if (outputs) return (window){ o * size / outputs, o * size / outputs, div_up((o + 1) * size, outputs) };
     int64_t begin = o * a->stride[axis] - a->pad[2 * axis];
     return (window){ begin, most(begin, 0), least(begin + a->kernel[axis], size) };
 }
 /* Cells that count in an average: those of the image, or of the image and its padding. */
 static int64_t counted_cells(const fv_pool_attributes *a, int axis, int64_t o, int64_t size) {
+    if (a->output[axis]) {
+        window w = window_at(a, axis, o, size);
+        return w.last - w.first;
+    }
     int64_t begin = o * a->stride[axis] - a->pad[2 * axis], end = begin + a->kernel[axis];
     begin = most(begin, a->exclude_padding ? 0 : -a->pad[2 * axis]);
     return most(0, least(end, a->exclude_padding ? size : size + a->pad[2 * axis + 1]) - begin);
 }
 /* Windows that hold coordinate i of the image: first .. last-1. */
-static window holders(const fv_pool_attributes *a, int axis, int64_t i, int64_t outputs) {
+static window holders(const fv_pool_attributes *a, int axis, int64_t i, int64_t outputs, int64_t size) {
+    if (a->output[axis]) return (window){ 0, i * outputs / size, div_up((i + 1) * outputs, size) };
     int64_t reach = i + a->pad[2 * axis], before = reach - a->kernel[axis];
     return (window){ 0, before < 0 ? 0 : before / a->stride[axis] + 1, least(outputs, reach / a->stride[axis] + 1) };
 }
-/* The same for the coordinate after the one that w is for, without a division. */
-INLINE void next_holders(const fv_pool_attributes *a, int axis, int64_t i, int64_t outputs, window *w) {
+/* The same for the coordinate after the one that w is for; strided windows need no division. */
+INLINE void next_holders(const fv_pool_attributes *a, int axis, int64_t i, int64_t outputs, int64_t size, window *w) {
+    if (a->output[axis]) {
+        *w = holders(a, axis, i, outputs, size);
+        return;
+    }
     int64_t reach = i + a->pad[2 * axis];
     while (w->first < outputs && w->first * a->stride[axis] + a->kernel[axis] <= reach) w->first++;
     while (w->last < outputs && w->last * a->stride[axis] <= reach) w->last++;
@@ -50,6 +61,11 @@ INLINE vi load_index(const fv_tensor *index, int64_t at, const fv_type type, int
                          : load_int_up_to((const int32_t *)index->data + at, left);
 }
 
+/* Of cell (i, j): in its window, or in an image so wide. The next cell of the row has the next number. */
+INLINE int32_t cell_number(const fv_pool_attributes *a, window v, window h, int64_t i, int64_t j, int64_t width) {
+    return (int32_t)(a->flat ? i * width + j : (i - v.begin) * a->kernel[1] + j - h.begin);
+}
+
 /* Channels c .. of one window: the largest value and the cell it lies in. whole: all lanes are channels. */
 INLINE void max_window(const fv_task *task, const float *image, window v, window h, int64_t at, int64_t c,
                        const bool whole) {
@@ -61,7 +77,7 @@ INLINE void max_window(const fv_task *task, const float *image, window v, window
     bool first = true;
     for (int64_t i = v.first; i < v.last; i++) {
         const float *from = image + i * row + h.first * channels + c;
-        int32_t cell = (int32_t)((i - v.begin) * a->kernel[1] + h.first - h.begin);
+        int32_t cell = cell_number(a, v, h, i, h.first, task->input[0].dim[2]);
         for (int64_t j = h.first; j < h.last; j++, from += channels, cell++) {
             vf value = whole ? load(from) : load_part(from, (int)left);
             vi wins = ~(value <= best) & (best == best); /* larger, or the first that is not a number */
@@ -102,12 +118,13 @@ INLINE vf held_maxima(const fv_task *task, int64_t image, int64_t i, int64_t j, 
     const fv_pool_attributes *a = &task->attributes->pool;
     const fv_tensor *dy = &task->input[1];
     int64_t channels = dy->dim[3];
+    const int32_t step = a->flat ? 0 : a->stride[1]; /* from one window to the next */
     vf sum = { 0 };
     for (int64_t p = v.first; p < v.last; p++) {
         int64_t at = ((image + p) * dy->dim[2] + h.first) * channels + c;
-        int32_t cell =
-            (int32_t)((i + a->pad[0] - p * a->stride[0]) * a->kernel[1] + j + a->pad[2] - h.first * a->stride[1]);
-        for (int64_t q = h.first; q < h.last; q++, at += channels, cell -= a->stride[1]) {
+        window up = { p * a->stride[0] - a->pad[0], 0, 0 }, along = { h.first * a->stride[1] - a->pad[2], 0, 0 };
+        int32_t cell = cell_number(a, up, along, i, j, task->output[0].dim[2]);
+        for (int64_t q = h.first; q < h.last; q++, at += channels, cell -= step) {
             vi mine = load_index(&task->input[0], at, type, left) == cell;
             sum += keep_if(mine, load_up_to((const float *)dy->data + at, left));
         }
@@ -118,9 +135,9 @@ INLINE void max_gradient_row(const fv_task *task, int64_t row, const fv_type typ
     const fv_pool_attributes *a = &task->attributes->pool;
     const fv_tensor *dy = &task->input[1], *dx = &task->output[0];
     int64_t channels = dx->dim[3], i = row % dx->dim[1], image = row / dx->dim[1] * dy->dim[1];
-    window v = holders(a, 0, i, dy->dim[1]), h = holders(a, 1, 0, dy->dim[2]);
+    window v = holders(a, 0, i, dy->dim[1], dx->dim[1]), h = holders(a, 1, 0, dy->dim[2], dx->dim[2]);
     for (int64_t j = 0; j < dx->dim[2]; j++) {
-        next_holders(a, 1, j, dy->dim[2], &h);
+        next_holders(a, 1, j, dy->dim[2], dx->dim[2], &h);
         float *out = (float *)dx->data + (row * dx->dim[2] + j) * channels;
         int64_t c = 0;
         for (; c + LANES <= channels; c += LANES) store(out + c, held_maxima(task, image, i, j, v, h, c, type, LANES));
@@ -140,6 +157,50 @@ static void max_gradient_rows(const void *argument, int64_t begin, int64_t end, 
 }
 static int max_gradient_run(fv_device *device, const fv_task *task) {
     for_rows(device, task, &task->output[0], max_gradient_rows);
+    return FV_OK;
+}
+
+/* Channels c .. of one window: what lies in the cell that the index names. */
+INLINE vf picked(const fv_task *task, const float *image, window v, window h, int64_t at, const fv_type type,
+                 int64_t left) {
+    const fv_tensor *dy = &task->input[1];
+    int64_t channels = dy->dim[3];
+    vi where = load_index(&task->input[0], at, type, left);
+    vf found = { 0 };
+    for (int64_t i = v.first; i < v.last; i++) {
+        const float *from = image + (i * dy->dim[2] + h.first) * channels;
+        int32_t cell = cell_number(&task->attributes->pool, v, h, i, h.first, dy->dim[2]);
+        for (int64_t j = h.first; j < h.last; j++, from += channels, cell++)
+            found = choose(where == cell, load_up_to(from, left), found);
+    }
+    return found;
+}
+INLINE void unpool_gradient_row(const fv_task *task, int64_t row, const fv_type type) {
+    const fv_pool_attributes *a = &task->attributes->pool;
+    const fv_tensor *dy = &task->input[1], *dx = &task->output[0];
+    int64_t channels = dx->dim[3], image = row / dx->dim[1] * dy->dim[1] * dy->dim[2] * channels;
+    window v = window_at(a, 0, row % dx->dim[1], dy->dim[1]);
+    for (int64_t q = 0; q < dx->dim[2]; q++) {
+        window h = window_at(a, 1, q, dy->dim[2]);
+        int64_t at = (row * dx->dim[2] + q) * channels;
+        for (int64_t c = 0; c < channels; c += LANES) {
+            const float *from = (const float *)dy->data + image + c;
+            store_up_to((float *)dx->data + at + c, picked(task, from, v, h, at + c, type, channels - c), channels - c);
+        }
+    }
+}
+static void unpool_gradient_rows(const void *argument, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const fv_task *task = argument;
+    for (int64_t row = begin; row < end; row++) {
+        if (task->input[0].type == FV_U8)
+            unpool_gradient_row(task, row, FV_U8);
+        else
+            unpool_gradient_row(task, row, FV_I32);
+    }
+}
+static int unpool_gradient_run(fv_device *device, const fv_task *task) {
+    for_rows(device, task, &task->output[0], unpool_gradient_rows);
     return FV_OK;
 }
 
@@ -205,9 +266,9 @@ static void avg_gradient_row(const fv_task *task, int64_t row, window v, float *
     const fv_pool_attributes *a = &task->attributes->pool;
     const fv_tensor *dy = &task->input[0], *dx = &task->output[0];
     int64_t channels = dx->dim[3], image = row / dx->dim[1] * dy->dim[1];
-    window h = holders(a, 1, 0, dy->dim[2]);
+    window h = holders(a, 1, 0, dy->dim[2], dx->dim[2]);
     for (int64_t j = 0; j < dx->dim[2]; j++) {
-        next_holders(a, 1, j, dy->dim[2], &h);
+        next_holders(a, 1, j, dy->dim[2], dx->dim[2], &h);
         for (int64_t c = 0; c < channels; c += LANES) {
             vf sum = { 0 };
             for (int64_t p = v.first; p < v.last; p++)
@@ -223,15 +284,17 @@ static void avg_gradient_row(const fv_task *task, int64_t row, window v, float *
 static void avg_gradient_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const fv_task *task = argument;
+    const fv_pool_attributes *a = &task->attributes->pool;
     const fv_tensor *dx = &task->output[0];
     int64_t floats = dx->dim[2] * dx->dim[3];
+    bool apart = !a->output[1] && a->stride[1] >= a->kernel[1];
     window before = { 0, -1, -1 };
     for (int64_t row = begin; row < end; row++) { /* rows held by the same windows are the same */
-        window v = holders(&task->attributes->pool, 0, row % dx->dim[1], task->input[0].dim[1]);
+        window v = holders(a, 0, row % dx->dim[1], task->input[0].dim[1], dx->dim[1]);
         float *out = (float *)dx->data + row * floats;
         if (row > begin && row % dx->dim[1] && v.first == before.first && v.last == before.last)
             copy_floats(out, out - floats, floats);
-        else if (v.last == v.first + 1 && task->attributes->pool.stride[1] >= task->attributes->pool.kernel[1])
+        else if (apart && v.last == v.first + 1)
             avg_gradient_apart(task, row, v.first, out);
         else
             avg_gradient_row(task, row, v, out);
@@ -244,5 +307,6 @@ static int avg_gradient_run(fv_device *device, const fv_task *task) {
 }
 const fv_cpu_kernel KERNEL(max_pool2d) = { { .run = max_run }, NULL };
 const fv_cpu_kernel KERNEL(max_pool2d_gradient) = { { .run = max_gradient_run }, NULL };
+const fv_cpu_kernel KERNEL(max_unpool2d_gradient) = { { .run = unpool_gradient_run }, NULL };
 const fv_cpu_kernel KERNEL(avg_pool2d) = { { .run = avg_run }, NULL };
 const fv_cpu_kernel KERNEL(avg_pool2d_gradient) = { { .run = avg_gradient_run }, NULL };

@@ -26,8 +26,8 @@ const fv_attribute_layout fv_layout_none = { NULL, 0 };
 LAYOUT(conv, I32(conv, stride, NEVER), I32(conv, dilation, 1), I32(conv, pad, 0), I32(conv, groups, 1),
        I32(conv, flip, 0), ACTIVATION(conv), I64(conv, shape, SILENT));
 LAYOUT(dense, ACTIVATION(dense));
-LAYOUT(pool, I32(pool, kernel, NEVER), I32(pool, stride, NEVER), I32(pool, pad, 0), I32(pool, ceil_mode, 0),
-       I32(pool, exclude_padding, 0), I64(pool, shape, SILENT));
+LAYOUT(pool, I32(pool, kernel, 0), I32(pool, stride, 0), I32(pool, pad, 0), I32(pool, ceil_mode, 0),
+       I32(pool, exclude_padding, 0), I32(pool, output, 0), I32(pool, flat, 0), I64(pool, shape, SILENT));
 LAYOUT(norm, F32(norm, epsilon, NEVER), F32(norm, momentum, 0), ACTIVATION(norm));
 LAYOUT(lrn, I32(lrn, size, NEVER), F32(lrn, alpha, NEVER), F32(lrn, beta, NEVER), F32(lrn, k, NEVER));
 LAYOUT(axis, I32(axis, axis, NEVER));

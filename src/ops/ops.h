@@ -28,6 +28,8 @@ typedef struct fv_dense_attributes { int32_t activation; } fv_dense_attributes;
 typedef struct fv_pool_attributes {
     int32_t kernel[2], stride[2], pad[4];
     int32_t ceil_mode, exclude_padding;
+    int32_t output[2];                /* set: adaptive windows, floor(p in / out) .. ceil((p + 1) in / out) - 1, and none of the above */
+    int32_t flat;                     /* the index counts row * width + column of the image, i32, and not of the window */
     int64_t shape[4];                 /* gradients: shape of x */
 } fv_pool_attributes;
 typedef struct fv_norm_attributes { float epsilon, momentum; int32_t activation; } fv_norm_attributes; /* momentum: part kept */
