@@ -30,6 +30,7 @@ LAYOUT(pool, I32(pool, kernel, 0), I32(pool, stride, 0), I32(pool, pad, 0), I32(
        I32(pool, exclude_padding, 0), I32(pool, output, 0), I32(pool, flat, 0), I64(pool, shape, SILENT));
 LAYOUT(norm, F32(norm, epsilon, NEVER), F32(norm, momentum, 0), ACTIVATION(norm));
 LAYOUT(lrn, I32(lrn, size, NEVER), F32(lrn, alpha, NEVER), F32(lrn, beta, NEVER), F32(lrn, k, NEVER));
+LAYOUT(sample_norm, F32(sample_norm, epsilon, NEVER), I32(sample_norm, axes, 1), I32(sample_norm, groups, 0));
 LAYOUT(axis, I32(axis, axis, NEVER));
 LAYOUT(affine, F32(affine, a, NEVER), F32(affine, b, 0));
 LAYOUT(cast, FIELD_AS(TYPE, 4, cast, type, NEVER));

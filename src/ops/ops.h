@@ -34,6 +34,8 @@ typedef struct fv_pool_attributes {
 } fv_pool_attributes;
 typedef struct fv_norm_attributes { float epsilon, momentum; int32_t activation; } fv_norm_attributes; /* momentum: part kept */
 typedef struct fv_lrn_attributes { int32_t size; float alpha, beta, k; } fv_lrn_attributes;
+/* layer, rms and unit norm: over so many of the last axes (0: one); group norm: so many groups of channels */
+typedef struct fv_sample_norm_attributes { float epsilon; int32_t axes, groups; } fv_sample_norm_attributes;
 typedef struct fv_axis_attributes { int32_t axis; } fv_axis_attributes;                        /* softmax, concat; >= 0 */
 typedef struct fv_affine_attributes { float a, b; } fv_affine_attributes;
 typedef struct fv_cast_attributes { int32_t type; } fv_cast_attributes;
@@ -57,6 +59,7 @@ typedef union fv_attributes {
     fv_pool_attributes pool;
     fv_norm_attributes norm;
     fv_lrn_attributes lrn;
+    fv_sample_norm_attributes sample_norm;
     fv_axis_attributes axis;
     fv_affine_attributes affine;
     fv_cast_attributes cast;
