@@ -127,13 +127,14 @@ static void convolution_shapes(void **state) {
         assert_int_equal(fv_backward(t, fv_op_mean(t, y)), FV_OK);
         assert_shape(t, fv_gradient(t, x), n, h, w, c);
         assert_shape(t, fv_gradient(t, filter), k, kh, kw, c / groups);
-        /* The gradients multiply as often, but do not count as the net's multiply-adds. */
+        /* The gradients multiply as often; that of the data may be a transposed convolution of a net, and counts as one. */
         for (int32_t i = 0; i < t->operation_count; i++) {
             const fv_op op = t->operation[i].op;
             if (op != FV_OP_conv2d_data_gradient && op != FV_OP_conv2d_weight_gradient) continue;
             fv_cost backward;
             assert_int_equal(fv_tape_cost(t, i, &backward), FV_OK);
-            assert_true(backward.flops == cost.flops && backward.macs == 0);
+            assert_true(backward.flops == cost.flops);
+            assert_true(backward.macs == (op == FV_OP_conv2d_data_gradient ? cost.macs : 0));
         }
         assert_ssa(t);
         fv_tape_free(t);
@@ -504,6 +505,11 @@ static void expansions_fit(void **state) {
             switch (op) {
             case FV_OP_conv2d_bias_activation:
                 a.conv.activation = FV_RELU;
+                memcpy(values, ((fv_value[]){ x, INPUT(t, 8, 3, 3, 8), b }), sizeof values[0] * 3);
+                break;
+            case FV_OP_conv2d_transpose_bias_activation:
+                a.conv.activation = FV_TANH;
+                memcpy(a.conv.shape, (int64_t[]){ 4, 8, 8, 8 }, sizeof a.conv.shape);
                 memcpy(values, ((fv_value[]){ x, INPUT(t, 8, 3, 3, 8), b }), sizeof values[0] * 3);
                 break;
             case FV_OP_dense_bias_activation:

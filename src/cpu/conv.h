@@ -58,10 +58,15 @@ extern const conv_algorithm ISA(conv_direct_forward), ISA(conv_direct_data);
 extern const conv_algorithm ISA(conv_bordered_forward), ISA(conv_bordered_weights);
 extern const conv_algorithm ISA(conv_scattered_data), ISA(conv_direct_weights);
 
-/* Bias and activation of a task: inputs 2 and attributes of the fused form, nothing for the others. */
+/* The data gradient, also where it is a transposed convolution. */
+static inline bool conv_is_data(const fv_task *task) {
+    return task->op == FV_OP_conv2d_data_gradient || task->op == FV_OP_conv2d_transpose_bias_activation;
+}
+
+/* Bias and activation of a task: inputs 2 and attributes of the fused forms, nothing for the others. */
 static inline tile_finish conv_finish(const fv_task *task) {
     tile_finish finish = { NULL, FV_LINEAR };
-    if (task->op == FV_OP_conv2d_bias_activation)
+    if (task->op == FV_OP_conv2d_bias_activation || task->op == FV_OP_conv2d_transpose_bias_activation)
         finish = (tile_finish){ task->input[2].data, task->attributes->conv.activation };
     return finish;
 }

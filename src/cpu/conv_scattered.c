@@ -17,6 +17,7 @@ typedef struct scattered_run {
     const scattered *s;
     const float *dy, *w;
     float *dx, *packed, *buffers;
+    tile_finish finish;
 } scattered_run;
 
 static int64_t reach(const conv_problem *p, int axis) {
@@ -74,6 +75,17 @@ static void take_image(const scattered *s, const float *from, float *to) {
         zero_floats(to + (reached ? inside : 0), width - (reached ? inside : 0));
     }
 }
+/* Bias and activation, in place: the bias of the channels is the same again after LANES pixels. */
+static void finish_image(const scattered_run *run, float *image) {
+    const conv_problem *p = run->s->p;
+    float bias[LANES * LANES] = { 0 };
+    int64_t period = p->channels * LANES, values = p->x_size[0] * p->x_size[1] * p->channels;
+    for (int64_t i = 0; i < period && run->finish.bias; i++) bias[i] = run->finish.bias[i % p->channels];
+    for (int64_t i = 0, at = 0; i < values; i += LANES, at = at + LANES < period ? at + LANES : 0)
+        store_up_to(image + i,
+                    activate_any(load_up_to(image + i, values - i) + load(bias + at), run->finish.activation),
+                    values - i);
+}
 static void run_images(const void *argument, int64_t begin, int64_t end, int thread) {
     const scattered_run *run = argument;
     const scattered *s = run->s;
@@ -93,13 +105,16 @@ static void run_images(const void *argument, int64_t begin, int64_t end, int thr
                     add_stretch(to + r * p->dilation[0] * s->pitch, product + i * s->ld + r * line, line);
             }
         }
-        take_image(s, image, run->dx + n * p->x_size[0] * p->x_size[1] * p->channels);
+        float *dx = run->dx + n * p->x_size[0] * p->x_size[1] * p->channels;
+        take_image(s, image, dx);
+        if (run->finish.bias || run->finish.activation != FV_LINEAR) finish_image(run, dx);
     }
 }
 static int apply(fv_device *device, const fv_task *task, const conv_plan *plan) {
     const scattered *s = plan->own;
     const conv_problem *p = s->p;
-    scattered_run run = { s, task->input[0].data, task->input[1].data, task->output[0].data, task->scratch, NULL };
+    scattered_run run = { s,    task->input[0].data, task->input[1].data, task->output[0].data, task->scratch,
+                          NULL, conv_finish(task) };
     run.buffers = run.packed + s->packed_floats;
     for (int64_t n = 0; n < s->values; n += TILE_COLUMNS)
         pack_rows(run.w + n, s->values, p->filters, least(TILE_COLUMNS, s->values - n), run.packed + n * p->filters);

@@ -8,7 +8,7 @@
 static conv_problem problem_of(const fv_task *task) {
     const fv_conv_attributes *a = &task->attributes->conv;
     const fv_tensor *x = &task->input[0], *y = &task->output[0], *w = &task->input[1];
-    if (task->op == FV_OP_conv2d_data_gradient) x = &task->output[0], y = &task->input[0];
+    if (conv_is_data(task)) x = &task->output[0], y = &task->input[0];
     if (task->op == FV_OP_conv2d_weight_gradient) y = &task->input[1], w = &task->output[0];
     conv_problem p = {
         .images = x->dim[0], .channels = x->dim[3], .filters = y->dim[3], .groups = a->groups, .flip = a->flip
@@ -55,7 +55,7 @@ static gemm product_of(const fv_task *task, const conv_plan *plan) {
                        .ldb = values,
                        .c = c,
                        .ldc = values };
-    bool gradient = task->op == FV_OP_conv2d_data_gradient;
+    bool gradient = conv_is_data(task);
     int64_t in = gradient ? p->filters : values, out = gradient ? values : p->filters;
     return (gemm){ .m = pixels,
                    .n = out,
@@ -128,7 +128,7 @@ static int conv_prepare(fv_device *device, fv_task *task) {
     task->kept = plan;
     plan->problem = problem_of(task);
     const conv_algorithm *const *list = task->op == FV_OP_conv2d_weight_gradient ? weights
-                                        : task->op == FV_OP_conv2d_data_gradient ? data
+                                        : conv_is_data(task)                     ? data
                                                                                  : forward;
     plan->algorithm = choose_algorithm(list, &plan->problem, plan->text);
     task->algorithm = plan->text;
@@ -146,4 +146,5 @@ static int conv_run(fv_device *device, const fv_task *task) {
 const fv_cpu_kernel KERNEL(conv2d) = CONVOLUTION;
 const fv_cpu_kernel KERNEL(conv2d_bias_activation) = CONVOLUTION;
 const fv_cpu_kernel KERNEL(conv2d_data_gradient) = CONVOLUTION;
+const fv_cpu_kernel KERNEL(conv2d_transpose_bias_activation) = CONVOLUTION;
 const fv_cpu_kernel KERNEL(conv2d_weight_gradient) = CONVOLUTION;

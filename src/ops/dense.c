@@ -59,6 +59,23 @@ FV_GRADIENT(dense_gradient) {
     return fv_tape_status(tape);
 }
 
+/* Of dy, w -> dx, and of x, dy -> dw: linear in both, as the product itself, and made of the same three. */
+FV_GRADIENT(data_gradient_gradient) {
+    const fv_value dy = fv_tape_input(tape, operation, 0), w = fv_tape_input(tape, operation, 1);
+    const fv_value g = output_gradient[0];
+    if (wanted[1]) input_gradient[1] = FV_APPLY(tape, FV_OP_dense_weight_gradient, NULL, g, dy);
+    if (wanted[0]) input_gradient[0] = FV_APPLY(tape, FV_OP_dense, NULL, g, w);
+    return fv_tape_status(tape);
+}
+
+FV_GRADIENT(weight_gradient_gradient) {
+    const fv_value x = fv_tape_input(tape, operation, 0), dy = fv_tape_input(tape, operation, 1);
+    const fv_value g = output_gradient[0];
+    if (wanted[1]) input_gradient[1] = FV_APPLY(tape, FV_OP_dense, NULL, x, g);
+    if (wanted[0]) input_gradient[0] = FV_APPLY(tape, FV_OP_dense_data_gradient, NULL, dy, g);
+    return fv_tape_status(tape);
+}
+
 FV_EXPAND(expand_bias_activation) {
     fv_value y = FV_APPLY(tape, FV_OP_dense, NULL, input[0], input[1]);
     if (input[2].id) y = FV_APPLY(tape, FV_OP_add, NULL, y, input[2]);
@@ -78,7 +95,9 @@ static void cost_dense(const fv_signature *s, fv_cost *cost) {
 }
 
 FV_DESC(dense, none, .infer = infer_dense, .gradient = dense_gradient, .cost = cost_dense);
-FV_DESC(dense_data_gradient, none, .infer = infer_data_gradient, .cost = cost_dense);
-FV_DESC(dense_weight_gradient, none, .infer = infer_weight_gradient, .cost = cost_dense);
+FV_DESC(dense_data_gradient, none, .infer = infer_data_gradient, .gradient = data_gradient_gradient,
+        .cost = cost_dense);
+FV_DESC(dense_weight_gradient, none, .infer = infer_weight_gradient, .gradient = weight_gradient_gradient,
+        .cost = cost_dense);
 FV_DESC(dense_bias_activation, dense, .infer = infer_bias_activation, .expand = expand_bias_activation,
         .cost = cost_dense, .optional = 1 << 2);

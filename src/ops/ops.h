@@ -84,7 +84,7 @@ enum { FV_RATE = 0, FV_DECAY = 1, FV_DECOUPLED = 2, FV_MOMENTUM = 3, FV_NESTEROV
 /* ---- Meaning --------------------------------------------------------------------------------------------------- */
 struct fv_tape;
 struct fv_shape;
-typedef struct fv_cost { double flops, bytes; double macs; } fv_cost; /* macs: conv and dense only, as torchvision counts */
+typedef struct fv_cost { double flops, bytes; double macs; } fv_cost; /* macs: of the forward products only (convolutions, dense), as torchvision counts */
 
 /* What infer sees and fills. Inputs of rank -1 are absent. */
 typedef struct fv_signature {

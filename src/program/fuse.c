@@ -166,6 +166,7 @@ static bool match_loss_train(const fuser *f, const pattern *p, int32_t operation
 #define AT(member) offsetof(fv_attributes, member)
 static const pattern patterns[] = {
     { FV_OP_conv2d_bias_activation, FV_OP_conv2d, match_chain, 2, true, AT(conv.activation) },
+    { FV_OP_conv2d_transpose_bias_activation, FV_OP_conv2d_data_gradient, match_chain, 2, true, AT(conv.activation) },
     { FV_OP_dense_bias_activation, FV_OP_dense, match_chain, 2, true, AT(dense.activation) },
     { FV_OP_batch_norm_train_activation, FV_OP_batch_norm_train, match_chain, 1, false, AT(norm.activation) },
     { FV_OP_batch_norm_infer_activation, FV_OP_batch_norm_infer, match_chain, 1, false, AT(norm.activation) },

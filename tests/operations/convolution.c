@@ -3,6 +3,15 @@
 #include "support/operations.h"
 #include <string.h>
 
+/* Of the fused forms: an activation, nobias. */
+static void add_bias(problem *p, int64_t channels) {
+    p->attributes.conv.activation = activation_word(p);
+    if (has_word(p, "nobias"))
+        add_absent(p, "b");
+    else
+        add_input(p, "b", FV_F32, FILL_UNIFORM, SHAPE(channels));
+}
+
 /* conv2d n h w c (image) k r s (filters) stride dilation pad groups flip; fused: an activation, nobias */
 static int build_conv(fv_context *context, problem *p) {
     fv_conv_attributes *a = &p->attributes.conv;
@@ -20,11 +29,12 @@ static int build_conv(fv_context *context, problem *p) {
         y.dim[1 + axis] = fv_window_count(x.dim[1 + axis], a->pad[2 * axis], a->pad[2 * axis + 1], w.dim[1 + axis],
                                           a->dilation[axis], a->stride[axis], false);
 
-    if (is(p, "conv2d_data_gradient")) {
+    if (is(p, "conv2d_data_gradient") || is(p, "conv2d_transpose_bias_activation")) {
         memcpy(a->shape, x.dim, sizeof a->shape);
         add_input(p, "dy", FV_F32, FILL_UNIFORM, y);
         add_input(p, "w", FV_F32, FILL_UNIFORM, w);
-        p->terms = w.dim[1] * w.dim[2] * w.dim[0] / a->groups;
+        p->terms = w.dim[1] * w.dim[2] * w.dim[0] / a->groups + 1;
+        if (is(p, "conv2d_transpose_bias_activation")) add_bias(p, x.dim[3]);
     } else if (is(p, "conv2d_weight_gradient")) {
         memcpy(a->shape, w.dim, sizeof a->shape);
         add_input(p, "x", FV_F32, FILL_UNIFORM, x);
@@ -34,12 +44,7 @@ static int build_conv(fv_context *context, problem *p) {
         add_input(p, "x", FV_F32, FILL_UNIFORM, x);
         add_input(p, "w", FV_F32, FILL_UNIFORM, w);
         p->terms = w.dim[1] * w.dim[2] * w.dim[3] + 1;
-        if (is(p, "conv2d")) return 0;
-        a->activation = activation_word(p);
-        if (has_word(p, "nobias"))
-            add_absent(p, "b");
-        else
-            add_input(p, "b", FV_F32, FILL_UNIFORM, SHAPE(w.dim[0]));
+        if (is(p, "conv2d_bias_activation")) add_bias(p, w.dim[0]);
     }
     return 0;
 }
@@ -62,7 +67,7 @@ static void random_conv(fv_op op, drawing *d) {
     say(d, " n%d h%d w%d c%d k%d r%d s%d stride%d,%d dilation%d,%d pad%d,%d,%d,%d groups%d%s", between(d, 1, 3),
         size[0], size[1], channels * groups, filters * groups, kernel[0], kernel[1], stride[0], stride[1], dilation[0],
         dilation[1], pad[0], pad[1], pad[2], pad[3], groups, chance(d, 5) ? " flip" : "");
-    if (op == FV_OP_conv2d_bias_activation) say_activation(d);
+    if (fv_op_table[op]->flags & FV_FUSED) say_activation(d);
 }
 
 /* Unequal sizes, stride beyond the kernel, one-sided padding, padding beyond the kernel, dilation, groups, depthwise,
@@ -110,10 +115,10 @@ RULE(conv2d, .build = build_conv, .bound = BOUND_ABSOLUTE, .differentiable = 3, 
      .performance = ROWS("n32 h28 w28 c1 k6 r5 s5 pad2", "n32 h14 w14 c6 k16 r5 s5", "n32 h32 w32 c3 k64 r3 s3 pad1",
                          "n32 h16 w16 c64 k128 r3 s3 pad1", "n32 h8 w8 c256 k256 r3 s3 pad1"));
 
-RULE(conv2d_data_gradient, .build = build_conv, .bound = BOUND_ABSOLUTE, .random = random_conv,
+RULE(conv2d_data_gradient, .build = build_conv, .bound = BOUND_ABSOLUTE, .differentiable = 3, .random = random_conv,
      .rows = { convolutions, large_convolutions }, .performance = ROWS("n32 h16 w16 c64 k128 r3 s3 pad1"));
 
-RULE(conv2d_weight_gradient, .build = build_conv, .bound = BOUND_ABSOLUTE, .random = random_conv,
+RULE(conv2d_weight_gradient, .build = build_conv, .bound = BOUND_ABSOLUTE, .differentiable = 3, .random = random_conv,
      .rows = { convolutions, large_convolutions }, .performance = ROWS("n32 h16 w16 c64 k128 r3 s3 pad1"));
 
 RULE(conv2d_bias_activation, .build = build_conv, .bound = BOUND_ABSOLUTE, .random = random_conv,
@@ -121,3 +126,10 @@ RULE(conv2d_bias_activation, .build = build_conv, .bound = BOUND_ABSOLUTE, .rand
                ROWS(BIAS_ACTIVATIONS("n2 h6 w7 c3 k5 r3 s3 pad1"),
                     BIAS_ACTIVATIONS("n1 h5 w5 c4 k8 r3 s3 pad1 groups4 stride2")) },
      .performance = ROWS("n32 h16 w16 c64 k128 r3 s3 pad1 relu"));
+
+RULE(conv2d_transpose_bias_activation, .build = build_conv, .bound = BOUND_ABSOLUTE, .random = random_conv,
+     .rows = { convolutions, large_convolutions,
+               ROWS(BIAS_ACTIVATIONS("n2 h6 w7 c3 k5 r3 s3 pad1"), BIAS_ACTIVATIONS("n2 h11 w7 c12 k5 r4 s4 stride2 pad1"),
+                    BIAS_ACTIVATIONS("n1 h5 w5 c4 k8 r3 s3 pad1 groups4 stride2"),
+                    BIAS_ACTIVATIONS("n1 h7 w5 c5 k5 r3 s3 pad1 groups5")) },
+     .performance = ROWS("n32 h32 w32 c64 k128 r4 s4 stride2 pad1 relu", "n32 h64 w64 c3 k64 r4 s4 stride2 pad1 tanh"));

@@ -51,11 +51,11 @@ static const char *const large_denses[] = { "x200,500 o120 large", "x3,2000 o100
 RULE(dense, .build = build_dense, .bound = BOUND_ABSOLUTE, .differentiable = 3, .random = random_dense,
      .rows = { denses, large_denses }, .performance = ROWS("x128,784 o512"));
 
-RULE(dense_data_gradient, .build = build_dense, .bound = BOUND_ABSOLUTE, .random = random_dense,
-     .rows = { denses, large_denses }, .performance = ROWS("x128,512 o512"));
+RULE(dense_data_gradient, .build = build_dense, .bound = BOUND_ABSOLUTE, .differentiable = 3,
+     .random = random_dense, .rows = { denses, large_denses }, .performance = ROWS("x128,512 o512"));
 
-RULE(dense_weight_gradient, .build = build_dense, .bound = BOUND_ABSOLUTE, .random = random_dense,
-     .rows = { denses, large_denses }, .performance = ROWS("x128,784 o512"));
+RULE(dense_weight_gradient, .build = build_dense, .bound = BOUND_ABSOLUTE, .differentiable = 3,
+     .random = random_dense, .rows = { denses, large_denses }, .performance = ROWS("x128,784 o512"));
 
 RULE(dense_bias_activation, .build = build_dense, .bound = BOUND_ABSOLUTE, .random = random_dense,
      .rows = { denses, large_denses, ROWS(BIAS_ACTIVATIONS("x5,19 o17"), BIAS_ACTIVATIONS("x2,3,40 o33")) });

@@ -12,7 +12,8 @@ static const double UNIT = 0x1p-24;
 /* The operation on absolute values: what it would be if nothing cancelled. */
 static int absolute_magnitude(fv_context *c, const problem *p, double **magnitude, char *why) {
     problem copy = *p;
-    if (p->op == FV_OP_conv2d_bias_activation) copy.attributes.conv.activation = FV_LINEAR;
+    if (p->op == FV_OP_conv2d_bias_activation || p->op == FV_OP_conv2d_transpose_bias_activation)
+        copy.attributes.conv.activation = FV_LINEAR;
     if (p->op == FV_OP_dense_bias_activation) copy.attributes.dense.activation = FV_LINEAR;
     for (int i = 0; i < p->input_count; i++) {
         operand *o = &copy.input[i];
