@@ -390,6 +390,10 @@ FV_API fv_value fv_op_mean(fv_tape *, fv_value);                                
 FV_API fv_value fv_op_reshape(fv_tape *, fv_value, const int64_t *shape, int rank);
 FV_API fv_value fv_op_slice(fv_tape *, fv_value, const int64_t *begin, const int64_t *size); /* one pair an axis  */
 FV_API fv_value fv_op_transpose(fv_tape *, fv_value, const int *axes); /* axis i becomes x's axis axes[i]; NULL: reversed */
+FV_API fv_value fv_op_gather(fv_tape *, fv_value, fv_value numbers, int axis, int batch_axes); /* numbers i32 along an axis, outside it: zeros; the first batch_axes are common */
+FV_API fv_value fv_op_scatter_add(fv_tape *, fv_value numbers, fv_value values, int axis, int batch_axes, int64_t size); /* the reverse, in zeros of size along the axis */
+FV_API fv_value fv_op_one_hot(fv_tape *, fv_value numbers, int classes);                      /* f32 [.., classes] */
+FV_API fv_value fv_op_top_k(fv_tape *, fv_value, int k, fv_value *numbers);                   /* of the last axis, largest first; numbers i32, may be NULL */
 FV_API fv_value fv_op_concat(fv_tape *, fv_values, int axis);
 FV_API fv_value fv_op_dense(fv_tape *, fv_value x, fv_value kernel);                          /* x kernel'         */
 FV_API fv_value fv_op_softmax_cross_entropy(fv_tape *, fv_value logits, fv_value target, float smoothing); /* one a row */

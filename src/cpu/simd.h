@@ -144,6 +144,21 @@ INLINE vf pad_lanes(vf x, int64_t n, float other) {
     return choose(lane_numbers() < (int32_t)(n < LANES ? n : LANES), x, splat(other));
 }
 
+/* Is the mask zero in every lane? */
+INLINE int none_of(vi mask) {
+#if defined(__AVX512F__)
+    return !_mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
+#elif defined(__AVX2__)
+    return !_mm256_movemask_ps((__m256)mask);
+#elif defined(__x86_64__)
+    return !_mm_movemask_ps((__m128)mask);
+#else
+    int32_t any = 0;
+    for (int i = 0; i < LANES; i++) any |= mask[i];
+    return !any;
+#endif
+}
+
 /* b where either is not a number */
 INLINE vf maximum(vf a, vf b) {
 #if defined(__AVX512F__)

@@ -37,6 +37,7 @@ LAYOUT(cast, FIELD_AS(TYPE, 4, cast, type, NEVER));
 LAYOUT(shape, I32(shape, rank, SILENT), I64(shape, dim, SILENT));
 LAYOUT(slice, I64(slice, begin, NEVER), I64(slice, size, NEVER));
 LAYOUT(transpose, I32(transpose, axes, NEVER));
+LAYOUT(gather, I32(gather, axis, NEVER), I32(gather, batch, 0), I64(gather, size, 0));
 LAYOUT(pad, I64(pad, before, NEVER), I64(pad, after, NEVER));
 LAYOUT(reduce, FIELD_AS(AXES, 4, reduce, axes, NEVER), I32(reduce, keep_dims, 0));
 LAYOUT(loss, F32(loss, smoothing, 0));

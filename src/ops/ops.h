@@ -42,6 +42,7 @@ typedef struct fv_cast_attributes { int32_t type; } fv_cast_attributes;
 typedef struct fv_shape_attributes { int32_t rank; int64_t dim[FV_RANK]; } fv_shape_attributes;   /* reshape, broadcast */
 typedef struct fv_slice_attributes { int64_t begin[FV_RANK], size[FV_RANK]; } fv_slice_attributes;
 typedef struct fv_transpose_attributes { int32_t axes[FV_RANK]; /* axes[i] == i past the rank */ } fv_transpose_attributes;
+typedef struct fv_gather_attributes { int32_t axis, batch; int64_t size; } fv_gather_attributes; /* size: of that axis (scatter_add), classes (one_hot) */
 typedef struct fv_pad_attributes { int64_t before[FV_RANK], after[FV_RANK]; } fv_pad_attributes;   /* zeros */
 typedef struct fv_reduce_attributes { uint32_t axes; /* bit i: axis i */ int32_t keep_dims; } fv_reduce_attributes;
 typedef struct fv_loss_attributes { float smoothing; } fv_loss_attributes;
@@ -66,6 +67,7 @@ typedef union fv_attributes {
     fv_shape_attributes shape;
     fv_slice_attributes slice;
     fv_transpose_attributes transpose;
+    fv_gather_attributes gather;
     fv_pad_attributes pad;
     fv_reduce_attributes reduce;
     fv_loss_attributes loss;

@@ -121,6 +121,28 @@ fv_value fv_op_transpose(fv_tape *tape, fv_value x, const int *axes) {
     return fv_append_transposed(tape, x, order);
 }
 
+fv_value fv_op_gather(fv_tape *tape, fv_value x, fv_value numbers, int axis, int batch_axes) {
+    fv_attributes a = { .gather = { axis, batch_axes, 0 } };
+    return FV_APPLY(tape, FV_OP_gather, &a, x, numbers);
+}
+
+fv_value fv_op_scatter_add(fv_tape *tape, fv_value numbers, fv_value values, int axis, int batch_axes, int64_t size) {
+    fv_attributes a = { .gather = { axis, batch_axes, size } };
+    return FV_APPLY(tape, FV_OP_scatter_add, &a, numbers, values);
+}
+
+fv_value fv_op_one_hot(fv_tape *tape, fv_value numbers, int classes) {
+    fv_attributes a = { .gather = { .size = classes } };
+    return FV_APPLY(tape, FV_OP_one_hot, &a, numbers);
+}
+
+fv_value fv_op_top_k(fv_tape *tape, fv_value x, int k, fv_value *numbers) {
+    fv_attributes a = { .top_k = { k } };
+    fv_value values = FV_APPLY(tape, FV_OP_top_k, &a, x);
+    if (numbers) *numbers = values.id ? (fv_value){ values.id + 1 } : none;
+    return values;
+}
+
 fv_value fv_op_concat(fv_tape *tape, fv_values values, int axis) {
     fv_attributes a = { .axis = { axis } };
     return fv_tape_apply(tape, FV_OP_concat, &a, values.value, values.value ? values.count : 0);
