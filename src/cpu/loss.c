@@ -1,5 +1,5 @@
 /* loss.c - softmax cross-entropy (with its gradient in the same pass in the fused form), cross-entropy of
- * probabilities, mean squared error, top-k and metrics. Rows are independent; within a row vectors run along the
+ * probabilities, top-k and metrics. Rows are independent; within a row vectors run along the
  * classes. A target is a class number (i32) or a distribution (f32); a class number that is no class makes the row
  * NaN and is never read with. */
 #include "cpu/cpu.h"
@@ -96,20 +96,6 @@ static void cross_entropy_row(const loss_run *run, int64_t row) {
     if (run->loss) run->loss[row] = sum_lanes(loss);
 }
 
-/* ---- Mean squared error ------------------------------------------------------------------------------------------ */
-static void squared_row(const loss_run *run, int64_t row) {
-    const float *x = run->x + row * run->n, *t = (const float *)run->target->data + row * run->n;
-    int64_t n = run->n;
-    vd sum = { { 0 }, { 0 } };
-    float scale = run->dx ? run->dloss[row] * 2 / (float)n : 0;
-    for (int64_t j = 0; j < n; j += LANES) {
-        vf difference = load_up_to(x + j, n - j) - load_up_to(t + j, n - j);
-        if (run->loss) sum = add_double(sum, multiply_double(widen(difference), widen(difference)));
-        if (run->dx) store_up_to(run->dx + row * n + j, difference * scale, n - j);
-    }
-    if (run->loss) run->loss[row] = (float)(sum_lanes_double(sum) / (double)n);
-}
-
 /* ---- Operations -------------------------------------------------------------------------------------------------- */
 static void softmax_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
@@ -119,22 +105,13 @@ static void cross_entropy_rows(const void *argument, int64_t begin, int64_t end,
     (void)thread;
     for (int64_t row = begin; row < end; row++) cross_entropy_row(argument, row);
 }
-static void squared_rows(const void *argument, int64_t begin, int64_t end, int thread) {
-    (void)thread;
-    for (int64_t row = begin; row < end; row++) squared_row(argument, row);
-}
-
-static int run_rows(fv_device *device, const fv_task *task, fv_part *part, bool whole_rows) {
+static int run_rows(fv_device *device, const fv_task *task, fv_part *part) {
     loss_run run = {
         .task = task, .x = task->input[0].data, .target = &task->input[1], .n = columns_of(&task->input[0])
     };
-    bool gradient = task->op == FV_OP_softmax_cross_entropy_gradient || task->op == FV_OP_cross_entropy_gradient ||
-                    task->op == FV_OP_mean_squared_error_gradient;
+    bool gradient = task->op == FV_OP_softmax_cross_entropy_gradient || task->op == FV_OP_cross_entropy_gradient;
     int64_t rows = gradient ? fv_elements(&task->input[2]) : fv_elements(&task->output[0]);
-    if (whole_rows)
-        run.n = rows ? fv_elements(&task->input[0]) / rows : 0;
-    else
-        run.smoothing = task->attributes->loss.smoothing;
+    run.smoothing = task->attributes->loss.smoothing;
     if (gradient)
         run.dx = task->output[0].data;
     else
@@ -144,18 +121,15 @@ static int run_rows(fv_device *device, const fv_task *task, fv_part *part, bool 
     fv_parallel(device, rows, 4096 / (run.n + 1) + 1, part, &run);
     return FV_OK;
 }
-static int softmax_run(fv_device *device, const fv_task *task) { return run_rows(device, task, softmax_rows, false); }
+static int softmax_run(fv_device *device, const fv_task *task) { return run_rows(device, task, softmax_rows); }
 static int cross_entropy_run(fv_device *device, const fv_task *task) {
-    return run_rows(device, task, cross_entropy_rows, false);
+    return run_rows(device, task, cross_entropy_rows);
 }
-static int squared_run(fv_device *device, const fv_task *task) { return run_rows(device, task, squared_rows, true); }
 const fv_cpu_kernel KERNEL(softmax_cross_entropy) = { { .run = softmax_run }, NULL };
 const fv_cpu_kernel KERNEL(softmax_cross_entropy_gradient) = { { .run = softmax_run }, NULL };
 const fv_cpu_kernel KERNEL(softmax_cross_entropy_train) = { { .run = softmax_run }, NULL };
 const fv_cpu_kernel KERNEL(cross_entropy) = { { .run = cross_entropy_run }, NULL };
 const fv_cpu_kernel KERNEL(cross_entropy_gradient) = { { .run = cross_entropy_run }, NULL };
-const fv_cpu_kernel KERNEL(mean_squared_error) = { { .run = squared_run }, NULL };
-const fv_cpu_kernel KERNEL(mean_squared_error_gradient) = { { .run = squared_run }, NULL };
 
 /* 1 where fewer than k classes come before the target: higher scores, or equal ones of a lower class */
 static void top_k_rows(const void *argument, int64_t begin, int64_t end, int thread) {

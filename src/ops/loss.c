@@ -1,6 +1,6 @@
-/* loss.c - losses and metrics: one value a row, so that means, weights and masks stay ordinary operations. Targets
- * are class numbers, i32 [rows], or rows of numbers, f32 [rows, classes]. Of the targets only those of the mean
- * squared error get a gradient; elsewhere they count as data. */
+/* loss.c - losses over classes, and metrics: one value a row, so that means, weights and masks stay ordinary operations.
+ * Targets are class numbers, i32 [rows], or rows of numbers, f32 [rows, classes]; they count as data and get no
+ * gradient. */
 #include "ops/family.h"
 #include <math.h>
 
@@ -30,19 +30,6 @@ static int infer_train(fv_signature *s) {
     return fv_set_output_like(s, 1, FV_F32, s->input[0]);
 }
 
-static int infer_mean_squared_error(fv_signature *s) {
-    FV_TRY(fv_check_f32(s, FV_NAMES("prediction", "target")));
-    FV_TRY(fv_check_rank_least(s, 0, "prediction", 1));
-    FV_TRY(fv_check_shape(s, 1, "target", s->input[0], "the prediction"));
-    return fv_set_output(s, 0, FV_F32, 1, s->input[0]->dim);
-}
-
-static int infer_mean_squared_error_gradient(fv_signature *s) {
-    FV_TRY(infer_mean_squared_error(s));
-    FV_TRY(check_row_gradient(s));
-    return fv_set_output_like(s, 0, FV_F32, s->input[0]);
-}
-
 static int infer_in_top_k(fv_signature *s) {
     int32_t *k = &s->attributes->top_k.k;
     FV_TRY(fv_check_scores_and_target(s, "scores"));
@@ -69,15 +56,6 @@ FV_GRADIENT(cross_entropy_gradient) {
     return fv_tape_status(tape);
 }
 
-/* Symmetric: the target's gradient is the prediction's with the two exchanged. */
-FV_GRADIENT(mean_squared_error_gradient) {
-    const fv_value x = fv_tape_input(tape, operation, 0), t = fv_tape_input(tape, operation, 1);
-    const fv_value dy = output_gradient[0];
-    if (wanted[0]) input_gradient[0] = FV_APPLY(tape, FV_OP_mean_squared_error_gradient, NULL, x, t, dy);
-    if (wanted[1]) input_gradient[1] = FV_APPLY(tape, FV_OP_mean_squared_error_gradient, NULL, t, x, dy);
-    return fv_tape_status(tape);
-}
-
 FV_EXPAND(expand_train) {
     output[0] = FV_APPLY(tape, FV_OP_softmax_cross_entropy, attributes, input[0], input[1]);
     output[1] = FV_APPLY(tape, FV_OP_softmax_cross_entropy_gradient, attributes, input[0], input[1], input[2]);
@@ -94,8 +72,5 @@ FV_DESC(softmax_cross_entropy_gradient, loss, .infer = infer_rows_gradient, .cos
 FV_DESC(softmax_cross_entropy_train, loss, .infer = infer_train, .expand = expand_train, .cost = cost_rows);
 FV_DESC(cross_entropy, loss, .infer = infer_rows, .gradient = cross_entropy_gradient, .cost = cost_rows);
 FV_DESC(cross_entropy_gradient, loss, .infer = infer_rows_gradient, .cost = cost_rows);
-FV_DESC(mean_squared_error, none, .infer = infer_mean_squared_error, .gradient = mean_squared_error_gradient,
-        .cost = cost_rows);
-FV_DESC(mean_squared_error_gradient, none, .infer = infer_mean_squared_error_gradient, .cost = cost_rows);
 FV_DESC(in_top_k, top_k, .infer = infer_in_top_k, .cost = cost_rows);
 FV_DESC(metric_add, none, .infer = infer_metric_add, .writes = { 1 });

@@ -46,6 +46,8 @@ typedef struct fv_gather_attributes { int32_t axis, batch; int64_t size; } fv_ga
 typedef struct fv_pad_attributes { int64_t before[FV_RANK], after[FV_RANK]; } fv_pad_attributes;   /* zeros */
 typedef struct fv_reduce_attributes { uint32_t axes; /* bit i: axis i */ int32_t keep_dims; } fv_reduce_attributes;
 typedef struct fv_loss_attributes { float smoothing; } fv_loss_attributes;
+/* Pointwise losses; of huber, binary_cross_entropy_logits, sigmoid_focal (alpha 0: none), binary_accuracy. */
+typedef struct fv_pointwise_attributes { float delta, weight, alpha, gamma, threshold; } fv_pointwise_attributes;
 typedef struct fv_top_k_attributes { int32_t k; } fv_top_k_attributes;
 /* Optimisers: value[] as fv_optimizer has it (order: enum below). clip_* 0: none. */
 typedef struct fv_update_attributes { uint32_t kind; float value[15]; float clip_value, clip_norm; } fv_update_attributes;
@@ -71,6 +73,7 @@ typedef union fv_attributes {
     fv_pad_attributes pad;
     fv_reduce_attributes reduce;
     fv_loss_attributes loss;
+    fv_pointwise_attributes pointwise;
     fv_top_k_attributes top_k;
     fv_update_attributes update;
     fv_random_attributes random;

@@ -1,4 +1,4 @@
-/* loss.c - losses and metrics. */
+/* loss.c - losses over classes, and metrics. */
 #include "support/operations.h"
 #include <math.h>
 #include <string.h>
@@ -25,18 +25,6 @@ static int build_loss(fv_context *context, problem *p) {
     else
         p->attributes.loss.smoothing = (float)number(p, "smoothing", 0, 0);
     p->terms = classes;
-    return 0;
-}
-
-/* mean_squared_error x4,3,2 */
-static int build_mean_squared_error(fv_context *context, problem *p) {
-    (void)context;
-    const fv_shape x = shape_word(p, "x", 0);
-    add_input(p, "x", FV_F32, FILL_UNIFORM, x);
-    add_input(p, "target", FV_F32, FILL_UNIFORM, x);
-    if (is(p, "mean_squared_error_gradient"))
-        add_input(p, "dloss", FV_F32, FILL_UNIFORM, x.rank ? SHAPE(x.dim[0]) : (fv_shape){ 0 });
-    for (int axis = 1; axis < x.rank; axis++) p->terms *= x.dim[axis];
     return 0;
 }
 
@@ -159,17 +147,6 @@ RULE(cross_entropy_gradient, .build = build_loss, .bound = BOUND_OWN, .magnitude
      .random = random_loss,
      .rows = { losses, ROWS("n40 classes3 scale0.0000001", "n5 classes3 shift1", "n5 classes3 scale0 shift1",
                             "n3001 classes10 large") });
-
-RULE(mean_squared_error, .build = build_mean_squared_error, .bound = BOUND_OWN, .magnitude = magnitude_output,
-     .differentiable = 3,
-     .rows = { ROWS("x1", "x2", "x64", "x1,2", "x7,1", "x5,15", "x5,16", "x2,65", "x3,1,1,4", "x2,2,2,2,2,2",
-                    "x6,33 scale100", "x4,3,2", "x5", "x1,1", "x3,10", "x2,3,4,5", "x33,17", "x2,1000", "x4,5 shift100",
-                    "x500,101 large", "x2,70001 large") });
-
-RULE(mean_squared_error_gradient, .build = build_mean_squared_error, .bound = BOUND_ROUNDED,
-     .rows = { ROWS("x1", "x2", "x64", "x1,2", "x7,1", "x5,15", "x5,16", "x2,65", "x3,1,1,4", "x2,2,2,2,2,2",
-                    "x6,33 scale100", "x4,3,2", "x5", "x1,1", "x3,10", "x2,3,4,5", "x33,17", "x2,1000", "x4,5 shift100",
-                    "x500,101 large") });
 
 RULE(in_top_k, .build = build_loss, .bound = BOUND_EXACT,
      .rows = { losses,

@@ -102,34 +102,6 @@ KERNEL(cross_entropy_gradient) {
     return FV_OK;
 }
 
-/* loss = sum over a row's m elements of (p - t)^2 / m */
-KERNEL(mean_squared_error) {
-    const fv_tensor *prediction = &task->input[0], *target = &task->input[1], *loss = &task->output[0];
-    const int64_t rows = fv_elements(loss), m = rows ? fv_elements(prediction) / rows : 0;
-
-    EACH(row, rows) {
-        double sum = 0;
-        EACH(j, m) {
-            const double difference = (double)real(prediction)[row * m + j] - real(target)[row * m + j];
-            sum += difference * difference;
-        }
-        real(loss)[row] = (REAL)(sum / (double)m);
-    }
-    return FV_OK;
-}
-
-/* dp = dloss 2 (p - t) / m */
-KERNEL(mean_squared_error_gradient) {
-    const fv_tensor *prediction = &task->input[0], *target = &task->input[1], *dloss = &task->input[2];
-    const int64_t rows = fv_elements(dloss), m = rows ? fv_elements(prediction) / rows : 0;
-
-    EACH(row, rows) EACH(j, m) {
-        const double difference = (double)real(prediction)[row * m + j] - real(target)[row * m + j];
-        real(&task->output[0])[row * m + j] = (REAL)(real(dloss)[row] * 2 * difference / (double)m);
-    }
-    return FV_OK;
-}
-
 /* The class that a row's target names: of a dense one the first largest. -1: none. */
 static int64_t target_class(const fv_tensor *target, int64_t row, int64_t classes) {
     if (target->type == FV_I32) return ((const int32_t *)target->data)[row];
