@@ -98,6 +98,10 @@ FV_API void fv_clear_error(fv_context *);
 FV_API const char *fv_status_name(fv_status);          /* "SHAPE" */
 FV_API const char *fv_status_text(fv_status);
 FV_API const char *fv_device_name(const fv_context *); /* "cpu" */
+FV_API int fv_device_threads(const fv_context *);      /* of the CPU that may work (reference: one does)        */
+/* What the device does at most, measured in some tenths of a second: FLOP/s of f32 multiply-adds that stay in registers,
+ * bytes/s of a copy of large arrays, read and write. 0 where it cannot tell. */
+FV_API int fv_device_peak(fv_context *, double *flops, double *bytes);
 FV_API const char *fv_device_line(const fv_context *); /* "cpu, 2 threads, AVX-512 (no CUDA: ...)" */
 /* Calls each for every device known here; why tells why an unusable one is (else NULL). Returns the number usable. */
 FV_API int fv_devices(void (*each)(void *user, const char *name, const char *description, const char *why), void *user);
@@ -195,6 +199,8 @@ FV_API fv_node fv_call(fv_net *, fv_net *inner, fv_nodes inputs);       /* a net
 FV_API int fv_output(fv_net *, fv_node);                                /* may be called several times */
 
 /* What a net holds. */
+FV_API fv_node fv_net_input(const fv_net *, int index);  /* id 0 past the last */
+FV_API fv_node fv_net_output(const fv_net *, int index);
 FV_API int fv_node_shape(const fv_net *, fv_node, int64_t dims[FV_RANK]); /* rank; dims[0] is 0: the batch */
 FV_API int fv_layer_count(const fv_net *);
 FV_API const char *fv_layer_name(const fv_net *, int layer);              /* valid until the net is freed */
@@ -417,6 +423,7 @@ FV_API int fv_tape_dot(const fv_tape *, FILE *);            /* Graphviz         
 FV_API int fv_program_print(const fv_program *, FILE *);    /* after fusion and planning: offsets, algorithms */
 FV_API int fv_program_profile(fv_program *, int runs, FILE *); /* a line a step: time, FLOPs, bytes           */
 FV_API int64_t fv_program_bytes(const fv_program *);        /* of the arena: temporaries, inputs, scratch     */
+FV_API double fv_program_flops(const fv_program *);         /* of a run, as its operations count them         */
 
 /* ---- Macros that make options pleasant in C ---------------------------------------------------------------- */
 

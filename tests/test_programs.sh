@@ -76,6 +76,14 @@ for program in alexnet_cifar vgg_cifar; do [ -n "$(parameters "$bin/$program")" 
 again=$(lenet --evaluate "$work/a/last.h5" --json 2>/dev/null | tail -1 | sed -n 's/.*"test_accuracy": \([0-9.]*\).*/\1/p')
 [ "$again" = "$accuracy" ] && ok "--evaluate finds the accuracy again" || bad "--evaluate finds the accuracy again: $again, $accuracy"
 "$bin/fovea" summary "$work/a/last.h5" >"$work/out" 2>&1 && grep -q 61,706 "$work/out" && ok "fovea summary reads the checkpoint" || bad "fovea summary reads the checkpoint" "$(cat "$work/out")"
+if "$bin/fovea" bench lenet5:8 mlp:8 --device cpu,reference --seconds 0.01 --operations --json >"$work/out" 2>"$work/err" && grep -q "bordered (not " "$work/out" && tail -1 "$work/out" | python3 -c '
+import json,sys
+r = json.loads(sys.stdin.read())["results"]
+assert [(x["model"], x["device"], x["mode"]) for x in r] == [(m, d, t) for d in ("cpu", "reference") for m in ("lenet5", "mlp") for t in ("train", "infer")]
+assert all(x["batch"] == 8 and x["threads"] and x["images_per_second"] > 0 and x["milliseconds"] > 0 and x["gflops"] > 0 and x["percent_of_peak"] >= 0 for x in r)' 2>>"$work/err"
+then ok "fovea bench"; else bad "fovea bench" "$(cat "$work/err")"; fi
+fails "bench of an unknown model" 1 "there is no model 'lenet6'" "$bin/fovea" bench lenet6
+fails "bench of no batch" 2 "batch" "$bin/fovea" bench lenet5:0
 "$bin/fovea" devices >"$work/out" 2>&1 && grep -q "^cpu" "$work/out" && ok "fovea devices" || bad "fovea devices" "$(cat "$work/out")"
 for example in robust_fit spiral_by_hand; do "$bin/$example" >"$work/out" 2>&1 && ok "$example" || bad "$example" "$(cat "$work/out")"; done
 for program in lenet_mnist mlp_mnist cnn_mnist alexnet_cifar vgg_cifar fovea; do "$bin/$program" --help >"$work/out" 2>&1 && "$bin/$program" --version >>"$work/out" 2>&1 && ok "$program --help, --version" || bad "$program --help, --version"; done

@@ -6,7 +6,7 @@
 #include "ops/ops.h"
 
 /* Raised when fv_backend, fv_task or fv_attributes change. A plugin whose number or list of operations differs is refused. */
-enum { FV_BACKEND_ABI = 1 };
+enum { FV_BACKEND_ABI = 2 };
 
 typedef struct fv_device fv_device; /* made by a backend's open, known only to it */
 
@@ -68,6 +68,8 @@ typedef struct fv_backend {
     void (*describe)(fv_device *, char *line, size_t bytes);    /* "2 threads, AVX-512" */
     int (*count)(char *why, size_t why_bytes);                  /* optional: devices usable; why when 0; absent: 1 */
     void (*memory)(fv_device *, size_t *free, size_t *total);   /* optional */
+    int (*peak)(fv_device *, double *flops, double *bytes);     /* optional: a second, as measured: f32 multiply-adds in
+                                                                   registers, and a copy of large arrays (read and write) */
 
     /* memory; alloc returns NULL when there is none left, and records nothing */
     void *(*alloc)(fv_device *, size_t bytes);

@@ -182,6 +182,13 @@ int fv_close(fv_context *context) {
     return result;
 }
 
+int fv_device_threads(const fv_context *context) { return context ? context->threads : 0; }
+int fv_device_peak(fv_context *context, double *flops, double *bytes) {
+    *flops = *bytes = 0;
+    if (!context || context->status) return context ? context->status : FV_ERROR_ARGUMENT;
+    int status = context->backend->peak ? context->backend->peak(context->device, flops, bytes) : FV_OK;
+    return status ? fv_fail(context, status, "%s: its speed could not be measured", context->device_name) : FV_OK;
+}
 const char *fv_device_name(const fv_context *context) { return context ? context->device_name : ""; }
 const char *fv_device_line(const fv_context *context) { return context ? context->device_line : ""; }
 

@@ -304,6 +304,9 @@ static int cpu_fill(fv_device *device, void *to, int byte, size_t bytes) {
     if (bytes) memset(to, byte, bytes);
     return FV_OK;
 }
+static int cpu_peak(fv_device *device, double *flops, double *bytes) {
+    return device->set->measure_peak(device, flops, bytes);
+}
 static int cpu_sync(fv_device *device) {
     (void)device;
     return FV_OK;
@@ -373,6 +376,7 @@ const fv_backend fv_backend_cpu = {
     .copy = cpu_copy,
     .fill = cpu_fill,
     .sync = cpu_sync,
+    .peak = cpu_peak,
     .group = fv_cpu_group,
     .group_run = fv_cpu_group_run,
     .group_release = fv_cpu_group_release,

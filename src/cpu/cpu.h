@@ -17,6 +17,7 @@ typedef struct fv_cpu_kernel {
 typedef struct fv_cpu_set {
     const char *title;                        /* "AVX-512" */
     const fv_cpu_kernel *kernel[FV_OP_COUNT]; /* NULL: FV_OP_NONE */
+    int (*measure_peak)(fv_device *, double *flops, double *bytes);
 } fv_cpu_set;
 
 struct fv_device {

@@ -2,6 +2,7 @@
 #include "cpu/cpu.h"
 
 extern const fv_cpu_set ISA(cpu_set);
+int ISA(measure_peak)(fv_device *, double *flops, double *bytes); /* peak.c */
 const fv_cpu_set ISA(cpu_set) = {
 #if defined(__AVX512F__)
     .title = "AVX-512",
@@ -14,6 +15,7 @@ const fv_cpu_set ISA(cpu_set) = {
 #else
     .title = "plain C",
 #endif
+    .measure_peak = ISA(measure_peak),
     .kernel = {
 #define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = &KERNEL(name),
 #include "ops.def"

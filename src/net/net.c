@@ -439,6 +439,13 @@ int fv_node_shape(const fv_net *net, fv_node node, int64_t dims[FV_RANK]) {
     return shape->rank;
 }
 
+fv_node fv_net_input(const fv_net *net, int index) {
+    return (fv_node){ net && index >= 0 && index < net->input_count ? net->input[index] + 1 : 0 };
+}
+fv_node fv_net_output(const fv_net *net, int index) {
+    return (fv_node){ net && index >= 0 && index < net->output_count ? net->output[index] + 1 : 0 };
+}
+
 int fv_layer_count(const fv_net *net) { return net ? net->layer_count : 0; }
 
 const char *fv_layer_name(const fv_net *net, int layer) {

@@ -65,6 +65,16 @@ int fv_program_print(const fv_program *p, FILE *file) {
     return FV_OK;
 }
 
+double fv_program_flops(const fv_program *p) {
+    double flops = 0;
+    for (int32_t i = 0; p && i < p->task_count; i++) {
+        fv_cost cost = { 0 };
+        fv_tape_cost(p->tape, p->task_operation[i], &cost);
+        flops += cost.flops;
+    }
+    return flops;
+}
+
 /* ---- Profile ----------------------------------------------------------------------------------------------------- */
 
 /* What is timed as one: a task, or a group of them. */

@@ -9,6 +9,7 @@
 static const struct { const char *name; int (*run)(int, char **); const char *about; } commands[] = {
     { "evaluate", tool_evaluate, "Accuracy and loss of a model file on a data set" },
     { "summary", tool_summary, "Layers, parameters, multiply-adds and memory of a model file or a named network" },
+    { "bench", tool_bench, "Images a second of training and inference, beside what the device can do at most" },
     { "devices", tool_devices, "What this machine can compute on" },
 };
 

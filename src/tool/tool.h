@@ -8,6 +8,7 @@
 int tool_evaluate(int argc, char **argv);
 int tool_summary(int argc, char **argv);
 int tool_devices(int argc, char **argv);
+int tool_bench(int argc, char **argv);
 
 /* The block that subcommands share, as a child parser: --device, --threads, --json, --quiet. */
 typedef struct tool_options { const char *device; int threads; bool json, quiet; } tool_options;
