@@ -51,7 +51,7 @@ typedef struct fv_pointwise_attributes { float delta, weight, alpha, gamma, thre
 typedef struct fv_top_k_attributes { int32_t k; } fv_top_k_attributes;
 /* Optimisers: value[] as fv_optimizer has it (order: enum below). clip_* 0: none. */
 typedef struct fv_update_attributes { uint32_t kind; float value[15]; float clip_value, clip_norm; } fv_update_attributes;
-typedef struct fv_random_attributes { float rate; uint32_t stream; int32_t crop; } fv_random_attributes; /* dropout, flip, pad_crop */
+typedef struct fv_random_attributes { float rate; uint32_t stream; int32_t crop; } fv_random_attributes; /* dropout, .., gaussian_noise (rate: deviation), flip, pad_crop */
 typedef struct fv_batch_attributes { int64_t size, rows; } fv_batch_attributes;                /* batch_samples: size of a full batch, rows of this one */
 typedef struct fv_advance_attributes { int32_t batch_only; } fv_advance_attributes;
 typedef struct fv_normalize_attributes { float scale, mean[4], deviation[4]; } fv_normalize_attributes; /* channel c uses entry min(c, 3) */

@@ -1,59 +1,8 @@
-/* random.c - dropout, the gathering of a batch, and augmentation. Random numbers are Philox4x32-10 under the key
- * control.seed, with the counters of the specification: the same bits on every backend. Dropout draws for LANES
- * counters side by side. */
+/* batch.c - the gathering of a batch, flips and shifted crops, normalisation of pixels. Random numbers are Philox4x32-10
+ * under the key control.seed, with the counters of the specification: the same bits on every backend. */
 #include "core/core.h"
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
-
-/* ---- Dropout ----------------------------------------------------------------------------------------------------- */
-enum { DRAWN = 4 * LANES }; /* elements a round: four words a counter */
-
-/* The ten rounds for counters that differ in their first word (and the fourth, where the first wraps). word[w][lane] */
-static void philox_lanes(const uint32_t first[LANES], uint32_t second, uint32_t third, const uint32_t fourth[LANES],
-                         const uint32_t seed[2], uint32_t word[4][LANES]) {
-    uint32_t key[2] = { seed[0], seed[1] };
-    for (int l = 0; l < LANES; l++)
-        word[0][l] = first[l], word[1][l] = second, word[2][l] = third, word[3][l] = fourth[l];
-    for (int round = 0; round < 10; round++, key[0] += 0x9E3779B9u, key[1] += 0xBB67AE85u)
-        for (int l = 0; l < LANES; l++) {
-            uint64_t a = (uint64_t)word[0][l] * 0xD2511F53u, b = (uint64_t)word[2][l] * 0xCD9E8D57u;
-            uint32_t next = (uint32_t)(b >> 32) ^ word[1][l] ^ key[0];
-            word[2][l] = (uint32_t)(a >> 32) ^ word[3][l] ^ key[1];
-            word[0][l] = next;
-            word[1][l] = (uint32_t)b;
-            word[3][l] = (uint32_t)a;
-        }
-}
-static void dropout_blocks(const void *argument, int64_t begin, int64_t end, int thread) {
-    (void)thread;
-    const fv_task *task = argument;
-    const fv_control *control = task->input[1].data;
-    const float *x = task->input[0].data;
-    float *y = task->output[0].data, rate = task->attributes->random.rate, scale = (float)(1 / (1 - (double)rate));
-    int64_t elements = fv_elements(&task->output[0]);
-    uint32_t high = (uint32_t)(control->step >> 32);
-    for (int64_t block = begin; block < end; block++) {
-        uint32_t first[LANES], fourth[LANES], word[4][LANES], drawn[DRAWN];
-        for (int l = 0; l < LANES; l++) {
-            uint64_t quad = (uint64_t)block * LANES + (uint64_t)l;
-            first[l] = (uint32_t)quad;
-            fourth[l] = (uint32_t)(quad >> 32) ^ high;
-        }
-        philox_lanes(first, task->attributes->random.stream, (uint32_t)control->step, fourth, control->seed, word);
-        for (int l = 0; l < LANES; l++)
-            for (int w = 0; w < 4; w++) drawn[4 * l + w] = word[w][l];
-        for (int64_t i = 0; i < DRAWN && block * DRAWN + i < elements; i += LANES) {
-            int64_t at = block * DRAWN + i, left = elements - at;
-            vi bits = load_int((const int32_t *)drawn + i);
-            vf uniform = __builtin_convertvector((vi)((vu)bits >> 8), vf) * 0x1p-24f;
-            store_up_to(y + at, keep_if(uniform >= rate, load_up_to(x + at, left) * scale), left);
-        }
-    }
-}
-static int dropout_run(fv_device *device, const fv_task *task) {
-    fv_parallel(device, div_up(fv_elements(&task->output[0]), DRAWN), 32, dropout_blocks, task);
-    return FV_OK;
-}
 
 /* ---- A batch ----------------------------------------------------------------------------------------------------- */
 static int batch_run(fv_device *device, const fv_task *task) {
@@ -178,7 +127,6 @@ static void normalize_range(const fv_task *task, int64_t begin, int64_t end) {
         i += least(left, LANES);
     }
 }
-const fv_cpu_kernel KERNEL(dropout) = { { .run = dropout_run }, NULL };
 const fv_cpu_kernel KERNEL(batch_samples) = { { .run = batch_run }, NULL };
 const fv_cpu_kernel KERNEL(gather_batch) = { { .run = gather_run }, NULL };
 const fv_cpu_kernel KERNEL(flip) = { { .run = flip_run }, NULL };

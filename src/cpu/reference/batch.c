@@ -1,25 +1,8 @@
-/* random.c - dropout, the gathering of a batch, and augmentation. Random numbers come from Philox4x32-10 under the key
- * control.seed; the counters below are part of the specification: every backend draws the same bits. */
+/* batch.c - the gathering of a batch, flips and shifted crops, normalisation of pixels. Random numbers come from
+ * Philox4x32-10 under the key control.seed; the counters below are part of the specification: every backend draws the
+ * same bits. */
 #include "core/control.h"
 #include "cpu/reference/reference.h"
-
-/* y = x / (1 - rate) where a number uniform in [0, 1) is at least rate, else 0. Four elements share one counter. */
-KERNEL(dropout) {
-    const fv_random_attributes *a = &task->attributes->random;
-    const fv_tensor *x = &task->input[0], *y = &task->output[0];
-    const fv_control *control = task->input[1].data;
-
-    EACH(i, fv_elements(y)) {
-        const uint64_t quad = (uint64_t)i / 4;
-        const uint32_t counter[4] = { (uint32_t)quad, a->stream, (uint32_t)control->step,
-                                      (uint32_t)(quad >> 32) ^ (uint32_t)(control->step >> 32) };
-        uint32_t word[4];
-        fv_philox(counter, control->seed, word);
-        const double uniform = (word[i % 4] >> 8) * 0x1p-24;
-        real(y)[i] = uniform >= a->rate ? (REAL)(real(x)[i] / (1 - (double)a->rate)) : 0;
-    }
-    return FV_OK;
-}
 
 /* The sample numbers of this batch: row i is order[batch size + i]. Beyond the end the order begins again. */
 KERNEL(batch_samples) {

@@ -1,4 +1,4 @@
-/* random.c - random numbers and batches. */
+/* batch.c - the gathering of batches, flips and shifted crops, normalisation of pixels. */
 #include "support/operations.h"
 #include <math.h>
 
@@ -6,17 +6,12 @@ static void add_samples(problem *p, int64_t rows, int64_t samples) {
     add_input(p, "samples", FV_I32, FILL_BELOW, SHAPE(rows))->limit = samples;
 }
 
-/* dropout x4,7 rate0.3 stream1030 step seed - batch_samples samples20 size6 rows6 batch2 - gather_batch x10,4 rows5
+/* batch_samples samples20 size6 rows6 batch2 - gather_batch x10,4 rows5
  * bytes bad - flip n h w c bytes epoch - pad_crop n h w c crop2 bytes epoch */
-static int build_random(fv_context *context, problem *p) {
+static int build_batch(fv_context *context, problem *p) {
     fv_attributes *a = &p->attributes;
     (void)context;
-    if (is(p, "dropout")) {
-        a->random = (fv_random_attributes){ .rate = (float)number(p, "rate", 0, 0.5),
-                                            .stream = (uint32_t)whole(p, "stream", 0, FV_STREAM_LAYERS) };
-        add_input(p, "x", FV_F32, FILL_APART, shape_word(p, "x", 0));
-        add_control(p);
-    } else if (is(p, "batch_samples")) {
+    if (is(p, "batch_samples")) {
         a->batch = (fv_batch_attributes){ .size = whole(p, "size", 0, 4), .rows = whole(p, "rows", 0, 4) };
         add_samples(p, whole(p, "samples", 0, 8), whole(p, "samples", 0, 8));
         add_control(p);
@@ -53,14 +48,7 @@ static int build_normalize(fv_context *context, problem *p) {
     return build_unary(context, p);
 }
 
-RULE(dropout, .build = build_random, .bound = BOUND_ROUNDED, .differentiable = 1,
-     .rows = { ROWS("x2", "x3 rate0.1", "x15", "x16", "x17", "x31 rate0.7", "x65 stream1025", "x2,3,4",
-                    "x1,1,1 rate0.5", "x1000 rate0.01 step1", "x12,12 seed9,9", "x4,7 rate0.3", "x1000", "x",
-                    "x1 rate0.9", "x33,31 rate0.25 stream1030 step12", "x100 rate0", "x5,3,2,7 rate0.999",
-                    "x257 step4294967296 seed1,2", "x6 rate0.5 step0 seed0,0", "x64 nan5", "x100003 rate0.3 large") },
-     .performance = ROWS("x128,512"));
-
-RULE(batch_samples, .build = build_random, .bound = BOUND_EXACT,
+RULE(batch_samples, .build = build_batch, .bound = BOUND_EXACT,
      .rows = { ROWS("samples2 size1 rows1 batch1", "samples3 size2 rows2", "samples10 size10 rows10 batch1",
                     "samples31 size8 rows8 batch1", "samples31 size8 rows7 batch3", "samples128 size64 rows64 batch1",
                     "samples16 size5 rows5 batch2", "samples1000 size100 rows100 batch9", "samples5 size5 rows5 epoch3",
@@ -70,21 +58,21 @@ RULE(batch_samples, .build = build_random, .bound = BOUND_EXACT,
                     "samples9 size4 rows4 batch1000", "samples9 size2 rows1 batch4",
                     "samples60000 size128 rows128 batch3 large") });
 
-RULE(gather_batch, .build = build_random, .bound = BOUND_EXACT,
+RULE(gather_batch, .build = build_batch, .bound = BOUND_EXACT,
      .rows = { ROWS("x1 rows1", "x2,1 rows3", "x5,15 rows4", "x5,16 rows4", "x5,17 rows4 bytes", "x3,63 rows2 bytes",
                     "x3,65 rows2 bytes", "x4,2,2 rows9 ints", "x7,1,1,3 rows7", "x10,4,3 rows5", "x10 rows5",
                     "x1,1 rows1", "x10,4,3 rows5 bytes", "x20,5 rows33 ints", "x6,28,28,1 rows4 bytes",
                     "x10,3 rows8 bad", "x10,7 rows8 bad bytes", "x10 rows20 ints bad", "x3,2,2,2,2,2 rows4",
                     "x100,28,28,1 rows128 bytes large", "x50,1000 rows70 large") });
 
-RULE(flip, .build = build_random, .bound = BOUND_EXACT,
+RULE(flip, .build = build_batch, .bound = BOUND_EXACT,
      .rows = { ROWS("n1 h1 w2 c1", "n2 h1 w7 c1", "n1 h7 w1 c3", "n5 h4 w4 c3 epoch1", "n3 h2 w3 c16",
                     "n3 h2 w3 c17 bytes", "n2 h5 w9 c33", "n7 h6 w6 c1 bytes seed1,2", "n4 h3 w5 c2 epoch1000",
                     "n10 h10 w10 c1 ints", "n2 h17 w15 c4 bytes", "n33 h2 w2 c2", "n6 h4 w5 c2", "n6 h3 w8 c3 bytes",
                     "n1 h1 w1 c1", "n9 h2 w1 c3", "n16 h2 w6 c1 epoch3", "n16 h5 w7 c4 epoch4 bytes",
                     "n4 h3 w3 c5 ints", "n8 h8 w8 c3 seed5,6", "n64 h32 w32 c3 bytes large") });
 
-RULE(pad_crop, .build = build_random, .bound = BOUND_EXACT,
+RULE(pad_crop, .build = build_batch, .bound = BOUND_EXACT,
      .rows = { ROWS("n1 h1 w2 c1 crop1", "n2 h1 w7 c1 crop1", "n1 h7 w1 c3 crop1", "n5 h4 w4 c3 epoch1 crop1",
                     "n3 h2 w3 c16 crop1", "n3 h2 w3 c17 bytes crop1", "n2 h5 w9 c33 crop1",
                     "n7 h6 w6 c1 bytes seed1,2 crop1", "n4 h3 w5 c2 epoch1000 crop1", "n10 h10 w10 c1 ints crop1",

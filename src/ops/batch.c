@@ -1,25 +1,8 @@
-/* random.c - operations that draw random numbers or choose samples: dropout, the batch and its augmentation. All
- * randomness is a function of the seed and counters in the control block, so that a replayed or resumed step draws
- * what it would have drawn. */
+/* batch.c - operations that choose the samples of a batch, and the plainest augmentation: flips and shifted crops. What
+ * is random is a function of the seed and counters in the control block, so that a replayed or resumed step draws what
+ * it would have drawn. */
 #include "ops/family.h"
 #include <math.h>
-
-static int infer_dropout(fv_signature *s) {
-    FV_TRY(fv_check_f32(s, FV_NAMES("input")));
-    FV_TRY(fv_check_control(s, 1));
-    const float rate = s->attributes->random.rate;
-    if (!(rate >= 0 && rate < 1))
-        return fv_op_fail(s, FV_ERROR_ARGUMENT, "rate is %g, it must be at least 0 and below 1", (double)rate);
-    return fv_set_output_like(s, 0, FV_F32, s->input[0]);
-}
-
-/* The same mask on the gradient: equal attributes and the same version of the control block draw the same numbers. */
-FV_GRADIENT(dropout_gradient) {
-    if (!wanted[0]) return FV_OK;
-    const fv_attributes a = fv_attributes_of(tape, operation);
-    input_gradient[0] = FV_APPLY(tape, FV_OP_dropout, &a, output_gradient[0], fv_tape_input(tape, operation, 1));
-    return fv_tape_status(tape);
-}
 
 static int check_samples(fv_signature *s, int32_t input, const char *name, const char *form) {
     FV_TRY(fv_check_type(s, input, name, FV_I32));
@@ -85,7 +68,6 @@ static void cost_normalize(const fv_signature *s, fv_cost *cost) {
     *cost = (fv_cost){ .flops = 3 * fv_cost_elements(&s->output[0]), .bytes = fv_cost_bytes(s) };
 }
 
-FV_DESC(dropout, random, .infer = infer_dropout, .gradient = dropout_gradient);
 FV_DESC(batch_samples, batch, .infer = infer_batch_samples, .cost = fv_cost_moved);
 FV_DESC(gather_batch, none, .infer = infer_gather_batch, .cost = fv_cost_moved);
 FV_DESC(flip, random, .infer = infer_augment, .cost = fv_cost_moved);
