@@ -25,6 +25,8 @@ enum {
 const fv_attribute_layout fv_layout_none = { NULL, 0 };
 LAYOUT(conv, I32(conv, stride, NEVER), I32(conv, dilation, 1), I32(conv, pad, 0), I32(conv, groups, 1),
        I32(conv, flip, 0), ACTIVATION(conv), I64(conv, shape, SILENT));
+LAYOUT(local, I32(local, stride, NEVER), I32(local, dilation, 1), I32(local, pad, 0), I32(local, kernel, SILENT),
+       I64(local, shape, SILENT));
 LAYOUT(dense, ACTIVATION(dense));
 LAYOUT(pool, I32(pool, kernel, 0), I32(pool, stride, 0), I32(pool, pad, 0), I32(pool, ceil_mode, 0),
        I32(pool, exclude_padding, 0), I32(pool, output, 0), I32(pool, flat, 0), I64(pool, shape, SILENT));

@@ -24,6 +24,11 @@ typedef struct fv_conv_attributes {   /* conv2d and its gradients, conv2d_bias_a
     int32_t reserved;
     int64_t shape[4];                 /* gradients: shape of the result (x or w) */
 } fv_conv_attributes;
+typedef struct fv_local_attributes {  /* local_conv2d and its gradients */
+    int32_t stride[2], dilation[2], pad[4];
+    int32_t kernel[2];                /* the weight gradient's; infer completes it for the others */
+    int64_t shape[4];                 /* data gradient: shape of the result */
+} fv_local_attributes;
 typedef struct fv_dense_attributes { int32_t activation; } fv_dense_attributes;
 typedef struct fv_pool_attributes {
     int32_t kernel[2], stride[2], pad[4];
@@ -58,6 +63,7 @@ typedef struct fv_normalize_attributes { float scale, mean[4], deviation[4]; } f
 
 typedef union fv_attributes {
     fv_conv_attributes conv;
+    fv_local_attributes local;
     fv_dense_attributes dense;
     fv_pool_attributes pool;
     fv_norm_attributes norm;
