@@ -106,6 +106,7 @@ static const convolution convolutions[] = {
     { "not strided", I7, K7, 1, 0, 0,
       "91 80 100 84 88; 99 106 126 92 77; 69 98 91 93 117; 80 79 87 93 61; 44 72 72 63 74" },
     { "valid", D5, K5, 1, 0, 0, "12 12 17; 10 17 19; 9 6 14" },
+    { "padding 1, stride 2, of the same", D5, K5, 2, 1, 0, "6 17 3; 8 17 13; 6 4 4" },
     { "valid, reversed", D5, K5, 1, 0, 1, "18 20 19; 10 9 17; 11 8 14" },
     { "same", D5, K5, 1, 1, 0, "6 14 17 11 3; 14 12 12 17 11; 8 10 17 19 13; 11 9 6 14 12; 6 4 4 6 4" },
     { "full", D5, K5, 1, 2, 0,
@@ -113,6 +114,8 @@ static const convolution convolutions[] = {
       "0 0 2 1 0" },
     { "Sobel across a step", STEP, "1 0 -1; 2 0 -2; 1 0 -1", 1, 0, 0, "1020 1020; 1020 1020" },
     { "Sobel across a step, reversed", STEP, "1 0 -1; 2 0 -2; 1 0 -1", 1, 0, 1, "-1020 -1020; -1020 -1020" },
+    { "Sobel across a step back", "0 0 255 255; 0 0 255 255; 0 0 255 255; 0 0 255 255", "1 0 -1; 2 0 -2; 1 0 -1", 1, 0, 0,
+      "-1020 -1020; -1020 -1020" },
     { "Sobel along a step", STEP, "1 2 1; 0 0 0; -1 -2 -1", 1, 0, 0, "0 0; 0 0" },
 };
 
@@ -149,6 +152,30 @@ static void laws_of_convolution(void **state) {
         const matrix a = matrix_of(law[i].a), b = matrix_of(law[i].b), result = matrix_of(law[i].result);
         const int around = (int)b.columns - 1;
         convolve(law[i].what, &a, &b, (const int[]){ 0, 0, around, around }, 1, 1, &result);
+    }
+}
+
+/* Transposed convolution is the data gradient: every pixel puts down the kernel, scaled, `stride` apart. */
+static void transposed_convolutions(void **state) {
+    static const struct { const char *what, *kernel; int stride, pad, size; const char *result; } example[] = {
+        { "ones", "1 1 1; 1 1 1; 1 1 1", 2, 0, 5, "1 1 3 2 2; 1 1 3 2 2; 4 4 10 6 6; 3 3 7 4 4; 3 3 7 4 4" },
+        { "ones, padding 1", "1 1 1; 1 1 1; 1 1 1", 2, 1, 3, "1 3 2; 4 10 6; 3 7 4" },
+        { "1 to 9", "1 2 3; 4 5 6; 7 8 9", 2, 0, 5,
+          "1 2 5 4 6; 4 5 14 10 12; 10 14 36 24 30; 12 15 34 20 24; 21 24 55 32 36" },
+        { "1 to 9, stride 1", "1 2 3; 4 5 6; 7 8 9", 1, 0, 4, "1 4 7 6; 7 23 33 24; 19 53 63 42; 21 52 59 36" },
+        { "bilinear", ".0625 .1875 .1875 .0625; .1875 .5625 .5625 .1875; .1875 .5625 .5625 .1875; .0625 .1875 .1875 .0625",
+          2, 1, 4,
+          ".5625 .9375 1.3125 1.125; 1.125 1.75 2.25 1.875; 1.875 2.75 3.25 2.625; 1.6875 2.4375 2.8125 2.25" },
+    };
+    for (size_t i = 0; i < sizeof example / sizeof *example; i++) {
+        const matrix image = matrix_of("1 2; 3 4"), kernel = matrix_of(example[i].kernel);
+        const matrix result = matrix_of(example[i].result);
+        const int stride = example[i].stride, pad = example[i].pad, size = example[i].size;
+        const fv_shape shapes[] = { SHAPE4(1, 2, 2, 1), SHAPE4(1, kernel.rows, kernel.columns, 1) };
+        const fv_attributes a = { .conv = { .stride = { stride, stride }, .dilation = { 1, 1 }, .groups = 1,
+                                            .pad = { pad, pad, pad, pad }, .shape = { 1, size, size, 1 } } };
+        run_example(example[i].what, FV_OP_conv2d_data_gradient, &a, shapes, (const matrix[]){ image, kernel }, 2,
+                    &result, 0);
     }
 }
 
@@ -194,10 +221,13 @@ static void pooling_examples(void **state) {
     static const struct { const char *what, *image; int average, size, stride; const char *result; } pool[] = {
         { "maxima behind the diagonal filter", AFTER_F1, 0, 2, 2, "3 0; 3 1" },
         { "maxima behind the vertical filter", AFTER_F2, 0, 2, 2, "-1 1; 0 3" },
+        { "means behind the diagonal filter", AFTER_F1, 1, 2, 2, "0 -1.75; -1.25 -.5" },
+        { "means behind the vertical filter", AFTER_F2, 1, 2, 2, "-1 -.75; -.75 -.5" },
         { "maxima", P4, 0, 2, 2, "7 9; 8 5" },
         { "means", P4, 1, 2, 2, "4 4.5; 3.5 3.25" },
         { "maxima 2/2", Q4, 0, 2, 2, "5 4; 4 6" },
         { "means 2/2", Q4, 1, 2, 2, "2.75 2.25; 1.25 3" },
+        { "every second pixel", Q4, 0, 1, 2, "2 4; 0 2" },
         { "maxima 2/1", Q4, 0, 2, 1, "5 5 4; 5 5 3; 4 6 6" },
         { "maxima 3/1", Q4, 0, 3, 1, "5 5; 6 6" },
     };
@@ -310,6 +340,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(convolution_examples),
         cmocka_unit_test(laws_of_convolution),
+        cmocka_unit_test(transposed_convolutions),
         cmocka_unit_test(sizes_of_convolution),
         cmocka_unit_test(pooling_examples),
         cmocka_unit_test(functions),
