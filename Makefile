@@ -37,7 +37,7 @@ REFERENCE_ONCE ?= $(wildcard src/cpu/reference/backend.c)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all tests check check-quick check-full bench install uninstall quickstart format help clean dist-clean FORCE
+.PHONY: all tests check check-quick check-full bench docs install uninstall quickstart format help clean dist-clean FORCE
 
 comma := ,
 empty :=
@@ -276,6 +276,11 @@ check-full:
 bench: all
 	$(BIN)/fovea bench $(ARGS)
 
+# The pages that are the library's own tables.
+docs: $(BIN)/fovea
+	$(Q)$(BIN)/fovea operations --markdown > docs/operations.md
+	$(Q)$(BIN)/fovea layers --markdown > docs/layers.md
+
 quickstart:
 	+@MAKE='$(MAKE)' scripts/quickstart.sh
 
@@ -328,6 +333,7 @@ help:
 #?   check-quick         only the test programs, long tests shortened (FOVEA_QUICK=1)
 #?   check-full          every instruction set, clang, sanitizers, valgrind; STAGES="..." for some (scripts/check_full.sh)
 #?   bench               measures kernels and training steps: fovea bench $(ARGS)
+#?   docs                writes docs/operations.md and docs/layers.md from the library's tables
 #?   quickstart          dependencies, build, MNIST, three epochs of LeNet-5
 #?   install, uninstall  library, header, tool, fovea.pc, FoveaConfig.cmake
 #?   format              clang-format over all sources but headers, or over FILES="..."

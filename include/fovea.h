@@ -425,6 +425,26 @@ FV_API int fv_program_profile(fv_program *, int runs, FILE *); /* a line a step:
 FV_API int64_t fv_program_bytes(const fv_program *);        /* of the arena: temporaries, inputs, scratch     */
 FV_API double fv_program_flops(const fv_program *);         /* of a run, as its operations count them         */
 
+/* ---- What there is ------------------------------------------------------------------------------------------ */
+/* Operations and layers as data: what `fovea operations` and `fovea layers` print. Each is called in the order of the
+ * tables, with texts that live during the call. Both return how many there are; each may be NULL. */
+
+typedef struct fv_operation_info {
+    const char *name, *about;        /* "conv2d", "x [n,h,w,c], w [k,r,s,c/groups] -> y [n,p,q,k]" */
+    const char *attributes;          /* "stride[2], dilation[2] = 1, ...": with what is usual       */
+    const char *backends, *source;   /* "reference, cpu", "src/ops/convolution.c"                   */
+    int32_t least, most, outputs;    /* inputs; most -1: any number                                 */
+    bool gradient, fused, view, writes; /* fused: made by the compiler only; view: no kernel; writes: state */
+} fv_operation_info;
+typedef struct fv_layer_info {
+    const char *name, *about;        /* "fv_conv2d", what it does                                    */
+    const char *class_name;          /* Keras's: "Conv2D"; "fovea>LRN" where Keras has none          */
+    const char *options;             /* "filters, kernel = 1, ...": with defaults                    */
+    int32_t least, most;             /* inputs                                                       */
+} fv_layer_info;
+FV_API int fv_operations(void (*each)(void *user, const fv_operation_info *), void *user);
+FV_API int fv_layers(void (*each)(void *user, const fv_layer_info *), void *user);
+
 /* ---- Macros that make options pleasant in C ---------------------------------------------------------------- */
 
 #define FV_OPTIONS(type, name) type name = {0}; name.struct_size = sizeof(type)

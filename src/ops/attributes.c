@@ -157,3 +157,21 @@ const char *fv_op_attributes_text(fv_op op, const fv_attributes *attributes, cha
     }
     return buffer;
 }
+
+/* ---- The form ---------------------------------------------------------------------------------------------------- */
+
+const char *fv_op_attributes_form(fv_op op, char *buffer, size_t bytes) {
+    const fv_attribute_layout *layout = fv_op_table[op]->layout;
+    size_t used = 0;
+    buffer[0] = 0;
+    for (int32_t i = 0; i < layout->count; i++) {
+        const fv_field *f = &layout->field[i];
+        char count[16] = "", usual[32] = "";
+        if (f->count > 1) snprintf(count, sizeof count, "[%d]", f->count);
+        if (f->kind == FV_FIELD_ACTIVATION) snprintf(usual, sizeof usual, " = linear");
+        else if (f->usual != NEVER && f->usual != SILENT) snprintf(usual, sizeof usual, " = %d", (int)f->usual);
+        const int more = snprintf(buffer + used, bytes - used, "%s%s%s%s", used ? ", " : "", f->name, count, usual);
+        if (more < 0 || (used += (size_t)more) >= bytes) break;
+    }
+    return buffer;
+}

@@ -146,6 +146,8 @@ void fv_op_cost(const fv_signature *, fv_cost *);
 void fv_op_attributes_copy(fv_op, fv_attributes *to, const fv_attributes *from);
 /* "stride 2 pad 1,0,1,0": members that are not as usual; "" if there are none. Returns buffer. */
 const char *fv_op_attributes_text(fv_op, const fv_attributes *, char *buffer, size_t bytes);
+/* "stride[2], dilation[2] = 1, ...": all members with their usual values. Returns buffer. */
+const char *fv_op_attributes_form(fv_op, char *buffer, size_t bytes);
 /* Records "conv2d c3: ..." : the operation, the layer, then the sentence. Returns FV_ERROR_SHAPE or the status given. */
 int fv_op_fail(fv_signature *, fv_status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

@@ -10,12 +10,14 @@ static const struct { const char *name; int (*run)(int, char **); const char *ab
     { "evaluate", tool_evaluate, "Accuracy and loss of a model file on a data set" },
     { "summary", tool_summary, "Layers, parameters, multiply-adds and memory of a model file or a named network" },
     { "bench", tool_bench, "Images a second of training and inference, beside what the device can do at most" },
+    { "operations", tool_operations, "The operations of the tape: shapes, attributes, gradients, backends" },
+    { "layers", tool_layers, "The layers of networks: options, defaults, Keras's classes" },
     { "devices", tool_devices, "What this machine can compute on" },
 };
 
 static int usage(FILE *stream, int status) {
     fprintf(stream, "Usage: fovea COMMAND [OPTION...]\n\n");
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) fprintf(stream, "  %-10s %s\n", commands[i].name, commands[i].about);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) fprintf(stream, "  %-11s %s\n", commands[i].name, commands[i].about);
     fprintf(stream, "\nfovea COMMAND --help tells more; fovea --version the version. Networks known by name:\n ");
     for (int i = 0; fv_model_name(i); i++) fprintf(stream, " %s", fv_model_name(i));
     fprintf(stream, "\n");

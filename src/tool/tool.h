@@ -8,6 +8,8 @@
 int tool_evaluate(int argc, char **argv);
 int tool_summary(int argc, char **argv);
 int tool_devices(int argc, char **argv);
+int tool_operations(int argc, char **argv);
+int tool_layers(int argc, char **argv);
 int tool_bench(int argc, char **argv);
 
 /* The block that subcommands share, as a child parser: --device, --threads, --json, --quiet. */

@@ -1,0 +1,54 @@
+/* list.c - the layers for people: a row a public function, with what it does and its options, each with its default.
+ * `fovea layers` prints it and docs/layers.md holds it; tests/test_docs.sh compares it with the structs of fovea.h.
+ * Options of all layers (name, frozen where there are weights) are not repeated. */
+#include "net/net.h"
+
+#define KERNEL "kernel_initializer = fv_glorot_uniform(), l1 = 0, l2 = 0"
+#define BIAS "no_bias = false, bias_initializer = fv_zeros(), bias_l1 = 0, bias_l2 = 0"
+#define WINDOW "size = 2, size_hw, stride = size, stride_hw, padding = FV_VALID, pad, ceil_mode = false"
+
+typedef struct row { const char *name; fv_layer_kind kind; const char *about, *options, *classes; /* NULL: the kind's */ } row;
+/* LAYER(function, kind, what it does, options, .classes = where several are written) */
+#define LAYER(NAME, KIND, ABOUT, OPTIONS, ...) \
+    { .name = "fv_" #NAME, .kind = FV_LAYER_##KIND, .about = ABOUT, .options = OPTIONS, __VA_ARGS__ }
+
+static const row rows[] = {
+    LAYER(input, INPUT, "What the net is given: the shape of one sample, 0 for a free size", "shape, rank, type = FV_F32"),
+    LAYER(conv2d, CONV2D, "Convolution of images; groups = channels is depthwise",
+      "filters, kernel = 1, kernel_hw, stride = 1, stride_hw, dilation = 1, dilation_hw, groups = 1, padding = FV_VALID, pad, "
+      "activation = FV_LINEAR, flip_kernel = false, " KERNEL ", " BIAS,
+      .classes = "Conv2D, DepthwiseConv2D, fovea>FlipConv2D"),
+    LAYER(dense, DENSE, "A linear map of the last axis", "units, activation = FV_LINEAR, " KERNEL ", " BIAS),
+    LAYER(max_pool2d, MAX_POOL2D, "The maximum of each window", WINDOW ", exclude_padding = false",
+      .classes = "MaxPooling2D, fovea>MaxPooling2D"),
+    LAYER(avg_pool2d, AVG_POOL2D, "The mean of each window", WINDOW ", exclude_padding = false",
+      .classes = "AveragePooling2D, fovea>AveragePooling2D"),
+    LAYER(global_avg_pool, GLOBAL_AVG_POOL, "The mean of each channel over the image", "keep_dims = false"),
+    LAYER(global_max_pool, GLOBAL_MAX_POOL, "The maximum of each channel over the image", "keep_dims = false"),
+    LAYER(batch_norm, BATCH_NORM, "Normalisation over the batch, a channel at a time (Ioffe & Szegedy 2015)",
+      "momentum = 0.99, epsilon = 1e-3, no_scale = false, no_center = false, activation = FV_LINEAR, "
+      "gamma_initializer = fv_ones(), beta_initializer = fv_zeros()"),
+    LAYER(lrn, LRN, "Local response normalisation across channels (Krizhevsky 2012)",
+      "size = 5, alpha = 1e-4, beta = 0.75, k = 2"),
+    LAYER(dropout, DROPOUT, "Zeros some elements in training and scales the others", "rate = 0.5"),
+    LAYER(activate, ACTIVATION, "A function of every element, or a softmax of the last axis", "activation = FV_LINEAR"),
+    LAYER(flatten, FLATTEN, "All axes but the batch become one", ""),
+    LAYER(reshape, RESHAPE, "Another shape of the same elements; one size may be -1", "shape, rank"),
+    LAYER(zero_padding, ZERO_PADDING, "Zeros around images", "padding = 0, pad"),
+    LAYER(concat, CONCAT, "Joins along an axis", "axis = the last"),
+    LAYER(add, ADD, "The sum of all inputs, with broadcasting", "activation = FV_LINEAR"),
+    LAYER(subtract, SUBTRACT, "The difference of two inputs", "activation = FV_LINEAR"),
+    LAYER(multiply, MULTIPLY, "The product of all inputs, element by element", "activation = FV_LINEAR"),
+};
+
+int fv_layers(void (*each)(void *user, const fv_layer_info *), void *user) {
+    enum { COUNT = sizeof rows / sizeof *rows };
+    for (int i = 0; each && i < COUNT; i++) {
+        const fv_layer_type *type = &fv_layer_types[rows[i].kind];
+        const fv_layer_info info = { .name = rows[i].name, .about = rows[i].about, .options = rows[i].options,
+                                     .class_name = rows[i].classes ? rows[i].classes : type->class_name,
+                                     .least = type->least, .most = type->most };
+        each(user, &info);
+    }
+    return COUNT;
+}
