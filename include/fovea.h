@@ -166,7 +166,28 @@ typedef struct fv_batch_norm_options {
 /* Local response normalisation across channels (Krizhevsky 2012): y = x / (k + alpha sum x^2)^beta, the sum over size
  * channels about each. Defaults 5, 1e-4, 0.75, 2: the paper's, which does not divide alpha by size. */
 typedef struct fv_lrn_options { size_t struct_size; fv_node input; int32_t size; float alpha, beta, k; const char *name; } fv_lrn_options;
+/* Normalisation within a sample, the same in training and inference; defaults as in Keras. Layer normalisation (Ba et al.
+ * 2016) over the last `axes` axes (default 1); gamma and beta have their shape. Epsilon 1e-3. */
+typedef struct fv_layer_norm_options {
+    size_t struct_size; fv_node input; int32_t axes; float epsilon; bool no_scale, no_center, frozen;
+    fv_initializer gamma_initializer, beta_initializer; const char *name;
+} fv_layer_norm_options;
+/* Group normalisation (Wu & He 2018): groups of neighbouring channels (default 32), over all their positions; groups -1 is
+ * a group a channel, which is instance normalisation (Ulyanov et al. 2016): fv_instance_norm. Epsilon 1e-3. */
+typedef struct fv_group_norm_options {
+    size_t struct_size; fv_node input; int32_t groups; float epsilon; bool no_scale, no_center, frozen;
+    fv_initializer gamma_initializer, beta_initializer; const char *name;
+} fv_group_norm_options;
+/* y = scale x / sqrt(mean of x^2 + epsilon) (Zhang & Sennrich 2019) over the last axes. Epsilon 1e-6. */
+typedef struct fv_rms_norm_options { size_t struct_size; fv_node input; int32_t axes; float epsilon; bool frozen; const char *name; } fv_rms_norm_options;
+/* y = x / its Euclidean length over the last axes (default 1) */
+typedef struct fv_unit_norm_options { size_t struct_size; fv_node input; int32_t axes; const char *name; } fv_unit_norm_options;
+/* Of all forms of dropout, which act in training only. Spatial dropout drops whole channels (Tompson et al. 2015), alpha
+ * dropout keeps the mean and variance that SELU gives (Klambauer et al. 2017), Gaussian dropout multiplies by normal
+ * numbers of mean 1 and variance rate / (1 - rate) (Srivastava et al. 2014). */
 typedef struct fv_dropout_options { size_t struct_size; fv_node input; float rate; /* default 0.5 */ const char *name; } fv_dropout_options;
+/* Adds normal numbers of mean 0 in training. */
+typedef struct fv_gaussian_noise_options { size_t struct_size; fv_node input; float deviation; /* default 0.1 */ const char *name; } fv_gaussian_noise_options;
 typedef struct fv_activation_options { size_t struct_size; fv_node input; fv_activation activation; const char *name; } fv_activation_options;
 typedef struct fv_flatten_options { size_t struct_size; fv_node input; const char *name; } fv_flatten_options;
 typedef struct fv_reshape_options { size_t struct_size; fv_node input; int64_t shape[FV_RANK]; int32_t rank; const char *name; } fv_reshape_options;
@@ -185,7 +206,17 @@ FV_API fv_node fv_global_avg_pool_with(fv_net *, const fv_global_pool_options *)
 FV_API fv_node fv_global_max_pool_with(fv_net *, const fv_global_pool_options *);
 FV_API fv_node fv_batch_norm_with(fv_net *, const fv_batch_norm_options *);
 FV_API fv_node fv_lrn_with(fv_net *, const fv_lrn_options *);
+FV_API fv_node fv_layer_norm_with(fv_net *, const fv_layer_norm_options *);
+FV_API fv_node fv_group_norm_with(fv_net *, const fv_group_norm_options *);
+FV_API fv_node fv_instance_norm_with(fv_net *, const fv_group_norm_options *);
+FV_API fv_node fv_rms_norm_with(fv_net *, const fv_rms_norm_options *);
+FV_API fv_node fv_unit_norm_with(fv_net *, const fv_unit_norm_options *);
 FV_API fv_node fv_dropout_with(fv_net *, const fv_dropout_options *);
+FV_API fv_node fv_spatial_dropout1d_with(fv_net *, const fv_dropout_options *);
+FV_API fv_node fv_spatial_dropout2d_with(fv_net *, const fv_dropout_options *);
+FV_API fv_node fv_alpha_dropout_with(fv_net *, const fv_dropout_options *);
+FV_API fv_node fv_gaussian_dropout_with(fv_net *, const fv_dropout_options *);
+FV_API fv_node fv_gaussian_noise_with(fv_net *, const fv_gaussian_noise_options *);
 FV_API fv_node fv_activation_with(fv_net *, const fv_activation_options *);
 FV_API fv_node fv_flatten_with(fv_net *, const fv_flatten_options *);
 FV_API fv_node fv_reshape_with(fv_net *, const fv_reshape_options *);
@@ -402,6 +433,10 @@ FV_API fv_value fv_op_one_hot(fv_tape *, fv_value numbers, int classes);        
 FV_API fv_value fv_op_top_k(fv_tape *, fv_value, int k, fv_value *numbers);                   /* of the last axis, largest first; numbers i32, may be NULL */
 FV_API fv_value fv_op_concat(fv_tape *, fv_values, int axis);
 FV_API fv_value fv_op_dense(fv_tape *, fv_value x, fv_value kernel);                          /* x kernel'         */
+FV_API fv_value fv_op_layer_norm(fv_tape *, fv_value x, fv_value gamma, fv_value beta, int axes, float epsilon); /* over the last axes; gamma, beta may be invalid */
+FV_API fv_value fv_op_group_norm(fv_tape *, fv_value x, fv_value gamma, fv_value beta, int groups, float epsilon); /* as many groups as channels: instance norm */
+FV_API fv_value fv_op_rms_norm(fv_tape *, fv_value x, fv_value gamma, int axes, float epsilon);
+FV_API fv_value fv_op_unit_norm(fv_tape *, fv_value x, int axes, float epsilon);              /* x / max(length, epsilon) */
 FV_API fv_value fv_op_softmax_cross_entropy(fv_tape *, fv_value logits, fv_value target, float smoothing); /* one a row */
 FV_API fv_value fv_op_mean_squared_error(fv_tape *, fv_value prediction, fv_value target);    /* one a row         */
 FV_API fv_value fv_op_regularization(fv_tape *, fv_net *);  /* the penalties of the net's layers, a scalar: 0 if none */
@@ -464,7 +499,17 @@ FV_API int fv_layers(void (*each)(void *user, const fv_layer_info *), void *user
 #define fv_global_max_pool(net, ...) fv_global_max_pool_with(net, FV_CALL_(fv_global_pool_options, input, __VA_ARGS__))
 #define fv_batch_norm(net, ...) fv_batch_norm_with(net, FV_CALL_(fv_batch_norm_options, input, __VA_ARGS__))
 #define fv_lrn(net, ...) fv_lrn_with(net, FV_CALL_(fv_lrn_options, input, __VA_ARGS__))
+#define fv_layer_norm(net, ...) fv_layer_norm_with(net, FV_CALL_(fv_layer_norm_options, input, __VA_ARGS__))
+#define fv_group_norm(net, ...) fv_group_norm_with(net, FV_CALL_(fv_group_norm_options, input, __VA_ARGS__))
+#define fv_instance_norm(net, ...) fv_instance_norm_with(net, FV_CALL_(fv_group_norm_options, input, __VA_ARGS__))
+#define fv_rms_norm(net, ...) fv_rms_norm_with(net, FV_CALL_(fv_rms_norm_options, input, __VA_ARGS__))
+#define fv_unit_norm(net, ...) fv_unit_norm_with(net, FV_CALL_(fv_unit_norm_options, input, __VA_ARGS__))
 #define fv_dropout(net, ...) fv_dropout_with(net, FV_CALL_(fv_dropout_options, input, __VA_ARGS__))
+#define fv_spatial_dropout1d(net, ...) fv_spatial_dropout1d_with(net, FV_CALL_(fv_dropout_options, input, __VA_ARGS__))
+#define fv_spatial_dropout2d(net, ...) fv_spatial_dropout2d_with(net, FV_CALL_(fv_dropout_options, input, __VA_ARGS__))
+#define fv_alpha_dropout(net, ...) fv_alpha_dropout_with(net, FV_CALL_(fv_dropout_options, input, __VA_ARGS__))
+#define fv_gaussian_dropout(net, ...) fv_gaussian_dropout_with(net, FV_CALL_(fv_dropout_options, input, __VA_ARGS__))
+#define fv_gaussian_noise(net, ...) fv_gaussian_noise_with(net, FV_CALL_(fv_gaussian_noise_options, input, __VA_ARGS__))
 #define fv_activate(net, ...) fv_activation_with(net, FV_CALL_(fv_activation_options, input, __VA_ARGS__))
 #define fv_flatten(net, ...) fv_flatten_with(net, FV_CALL_(fv_flatten_options, input, __VA_ARGS__))
 #define fv_reshape(net, ...) fv_reshape_with(net, FV_CALL_(fv_reshape_options, input, __VA_ARGS__))

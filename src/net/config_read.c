@@ -155,6 +155,71 @@ static void read_batch_norm(fv_keras_reader *r, fv_layer_options *options) {
     o->no_scale = !scale;
 }
 
+/* The axes must be the last ones: -1, rank - 1, or a list of all from some axis on, in any order. */
+static void read_last_axes(fv_keras_reader *r, int32_t *axes) {
+    const json_t *value = fv_keras_value(r, "axis");
+    const int32_t rank = r->input ? r->input->rank : 0;
+    const size_t count = json_is_array(value) ? json_array_size(value) : 1;
+    uint32_t seen = 0;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *axis = json_is_array(value) ? json_array_get(value, i) : value;
+        json_int_t number = value ? json_integer_value(axis) : -1;
+        if (number >= 0) number -= rank; /* from the end: -1 is the last */
+        if ((!value || json_is_integer(axis)) && number < 0 && number >= -FV_RANK) seen |= 1u << (-1 - number);
+    }
+    if (count > 0 && count < FV_RANK && seen == (1u << count) - 1) *axes = (int32_t)count;
+    else fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "only the last axes are supported");
+}
+
+static void read_scale_and_center(fv_keras_reader *r, float *epsilon, bool *no_scale, bool *no_center,
+                                  fv_initializer *gamma, fv_initializer *beta) {
+    bool center = true, scale = true;
+    *epsilon = 1e-3f;
+    fv_keras_float(r, "epsilon", epsilon);
+    *epsilon = fv_option_given(*epsilon);
+    fv_keras_bool(r, "center", &center);
+    fv_keras_bool(r, "scale", &scale);
+    *no_center = !center;
+    *no_scale = !scale;
+    fv_keras_initializer(r, "gamma_initializer", gamma);
+    fv_keras_initializer(r, "beta_initializer", beta);
+}
+
+static void read_layer_norm(fv_keras_reader *r, fv_layer_options *options) {
+    fv_layer_norm_options *o = &options->layer_norm;
+    read_last_axes(r, &o->axes);
+    read_scale_and_center(r, &o->epsilon, &o->no_scale, &o->no_center, &o->gamma_initializer, &o->beta_initializer);
+}
+
+/* Also the classes of TensorFlow Addons, which write every option. */
+static void read_group_norm(fv_keras_reader *r, fv_layer_options *options) {
+    fv_group_norm_options *o = &options->group_norm;
+    read_last_axis(r);
+    o->groups = strstr(r->class_name, "Instance") ? -1 : 32;
+    fv_keras_int(r, "groups", &o->groups);
+    if (o->groups < 1 && o->groups != -1) fv_keras_fail(r, FV_ERROR_FORMAT, "option 'groups' is neither -1 nor positive");
+    read_scale_and_center(r, &o->epsilon, &o->no_scale, &o->no_center, &o->gamma_initializer, &o->beta_initializer);
+}
+
+static void read_rms_norm(fv_keras_reader *r, fv_layer_options *options) {
+    fv_rms_norm_options *o = &options->rms_norm;
+    o->epsilon = 1e-6f;
+    read_last_axes(r, &o->axes);
+    fv_keras_float(r, "epsilon", &o->epsilon);
+    o->epsilon = fv_option_given(o->epsilon);
+}
+
+static void read_unit_norm(fv_keras_reader *r, fv_layer_options *options) {
+    read_last_axes(r, &options->unit_norm.axes);
+}
+
+static void read_gaussian_noise(fv_keras_reader *r, fv_layer_options *options) {
+    float deviation = -1;
+    fv_keras_float(r, "stddev|sigma", &deviation);
+    if (deviation < 0) fv_keras_fail(r, FV_ERROR_FORMAT, "option 'stddev' is missing or negative");
+    options->gaussian_noise.deviation = fv_option_given(deviation);
+}
+
 static void read_lrn(fv_keras_reader *r, fv_layer_options *options) {
     fv_lrn_options *o = &options->lrn;
     *o = (fv_lrn_options){ .alpha = 1e-4f, .beta = 0.75f, .k = 2.0f };
@@ -214,6 +279,7 @@ static void read_concat(fv_keras_reader *r, fv_layer_options *options) {
 /* ---- The table --------------------------------------------------------------------------------------------------- */
 
 #define WEIGHTED "activation use_bias bias bias_initializer bias_regularizer b_regularizer init W_regularizer "
+#define SCALE_AND_CENTER "epsilon center scale gamma_initializer beta_initializer "
 #define WINDOW "kernel_size strides padding border_mode dilation_rate "
 
 static const struct keras_class {
@@ -243,7 +309,18 @@ static const struct keras_class {
       "axis momentum epsilon center scale mode gamma_initializer beta_initializer "
       "gamma_init beta_init moving_mean_initializer moving_variance_initializer renorm_momentum fused synchronized " },
     { "fovea>LRN", FV_LAYER_LRN, read_lrn, "size alpha beta k " },
+    { "LayerNormalization", FV_LAYER_LAYER_NORM, read_layer_norm, "axis " SCALE_AND_CENTER },
+    { "GroupNormalization", FV_LAYER_GROUP_NORM, read_group_norm, "axis groups " SCALE_AND_CENTER },
+    { "Addons>GroupNormalization", FV_LAYER_GROUP_NORM, read_group_norm, "axis groups " SCALE_AND_CENTER },
+    { "Addons>InstanceNormalization", FV_LAYER_GROUP_NORM, read_group_norm, "axis groups " SCALE_AND_CENTER },
+    { "RMSNormalization", FV_LAYER_RMS_NORM, read_rms_norm, "axis epsilon " },
+    { "UnitNormalization", FV_LAYER_UNIT_NORM, read_unit_norm, "axis " },
     { "Dropout", FV_LAYER_DROPOUT, read_dropout, "rate p " },
+    { "SpatialDropout1D", FV_LAYER_SPATIAL_DROPOUT1D, read_dropout, "rate p " },
+    { "SpatialDropout2D", FV_LAYER_SPATIAL_DROPOUT2D, read_dropout, "rate p " },
+    { "AlphaDropout", FV_LAYER_ALPHA_DROPOUT, read_dropout, "rate p " },
+    { "GaussianDropout", FV_LAYER_GAUSSIAN_DROPOUT, read_dropout, "rate p " },
+    { "GaussianNoise", FV_LAYER_GAUSSIAN_NOISE, read_gaussian_noise, "stddev sigma " },
     { "Activation", FV_LAYER_ACTIVATION, read_activation, "activation " },
     { "ReLU", FV_LAYER_ACTIVATION, read_relu, "max_value negative_slope threshold " },
     { "Softmax", FV_LAYER_ACTIVATION, read_softmax, "axis " },

@@ -136,6 +136,53 @@ static void write_batch_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS
     write_activation_after(parts, o->activation);
 }
 
+/* The last axes, as Keras wants them: -1, or a list. */
+static json_t *last_axes(int32_t axes) {
+    int64_t list[FV_RANK];
+    for (int32_t i = 0; i < axes; i++) list[i] = i - axes;
+    return axes == 1 ? json_integer(-1) : integers(list, axes);
+}
+
+/* What layer and group normalisation have in common. */
+static void put_scale_and_center(json_t **config, float epsilon, bool no_scale, bool no_center,
+                                 const fv_initializer *gamma, const fv_initializer *beta) {
+    fv_json_put(config, "epsilon", fv_json_float(epsilon));
+    if (no_center) fv_json_put(config, "center", json_false());
+    if (no_scale) fv_json_put(config, "scale", json_false());
+    put_weight(config, "gamma", gamma, FV_INITIALIZER_ONES, 0, 0);
+    put_weight(config, "beta", beta, FV_INITIALIZER_ZEROS, 0, 0);
+}
+
+static void write_layer_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    const fv_layer_norm_options *o = &layer->options.layer_norm;
+    json_t *config = json_object();
+    fv_json_put(&config, "axis", last_axes(o->axes));
+    put_scale_and_center(&config, o->epsilon, o->no_scale, o->no_center, &o->gamma_initializer, &o->beta_initializer);
+    parts[FV_PART_MAIN].config = config;
+}
+
+static void write_group_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    const fv_group_norm_options *o = &layer->options.group_norm;
+    json_t *config = json_object();
+    fv_json_put(&config, "groups", json_integer(o->groups));
+    fv_json_put(&config, "axis", json_integer(-1));
+    put_scale_and_center(&config, o->epsilon, o->no_scale, o->no_center, &o->gamma_initializer, &o->beta_initializer);
+    parts[FV_PART_MAIN].config = config;
+}
+
+static void write_rms_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    json_t *config = json_object();
+    fv_json_put(&config, "axis", last_axes(layer->options.rms_norm.axes));
+    fv_json_put(&config, "epsilon", fv_json_float(layer->options.rms_norm.epsilon));
+    parts[FV_PART_MAIN].config = config;
+}
+
+static void write_unit_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    json_t *config = json_object();
+    fv_json_put(&config, "axis", last_axes(layer->options.unit_norm.axes));
+    parts[FV_PART_MAIN].config = config;
+}
+
 static void write_global_pool(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     parts[FV_PART_MAIN].config =
         json_pack("{s:s,s:b}", "data_format", "channels_last", "keepdims", (int)layer->options.global_pool.keep_dims);
@@ -154,6 +201,12 @@ static void write_lrn(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
 static void write_dropout(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     json_t *config = json_object();
     fv_json_put(&config, "rate", fv_json_float(layer->options.dropout.rate));
+    parts[FV_PART_MAIN].config = config;
+}
+
+static void write_gaussian_noise(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    json_t *config = json_object();
+    fv_json_put(&config, "stddev", fv_json_float(layer->options.gaussian_noise.deviation));
     parts[FV_PART_MAIN].config = config;
 }
 
@@ -194,7 +247,16 @@ static void (*const writers[FV_LAYER_KIND_COUNT])(const fv_layer *, fv_keras_par
     [FV_LAYER_GLOBAL_MAX_POOL] = write_global_pool,
     [FV_LAYER_BATCH_NORM] = write_batch_norm,
     [FV_LAYER_LRN] = write_lrn,
+    [FV_LAYER_LAYER_NORM] = write_layer_norm,
+    [FV_LAYER_GROUP_NORM] = write_group_norm,
+    [FV_LAYER_RMS_NORM] = write_rms_norm,
+    [FV_LAYER_UNIT_NORM] = write_unit_norm,
     [FV_LAYER_DROPOUT] = write_dropout,
+    [FV_LAYER_SPATIAL_DROPOUT1D] = write_dropout,
+    [FV_LAYER_SPATIAL_DROPOUT2D] = write_dropout,
+    [FV_LAYER_ALPHA_DROPOUT] = write_dropout,
+    [FV_LAYER_GAUSSIAN_DROPOUT] = write_dropout,
+    [FV_LAYER_GAUSSIAN_NOISE] = write_gaussian_noise,
     [FV_LAYER_ACTIVATION] = write_activation,
     [FV_LAYER_FLATTEN] = write_nothing,
     [FV_LAYER_RESHAPE] = write_reshape,

@@ -252,41 +252,6 @@ static fv_value record_lrn(fv_recording *r, fv_layer *layer, const fv_value *inp
     return FV_APPLY(r->tape, FV_OP_lrn, &attributes, inputs[0]);
 }
 
-/* ---- Dropout ----------------------------------------------------------------------------------------------------- */
-
-static int build_dropout(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
-    fv_dropout_options *o = &layer->options.dropout;
-    o->rate = fv_option_float(o->rate, 0.5f);
-    if (o->rate >= 0.0f && o->rate < 1.0f) return FV_OK;
-    return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "rate %g is not at least 0 and below 1", o->rate);
-}
-
-/* Each use of a layer on a tape has a stream of its own: a shared layer must not draw the same mask twice. */
-static uint32_t unused_stream(const fv_tape *tape, uint32_t stream) {
-    bool used = true;
-    while (used) {
-        used = false;
-        for (int32_t i = 0; i < tape->operation_count && !used; i++)
-            used = tape->operation[i].op == FV_OP_dropout && tape->operation[i].attributes.random.stream == stream;
-        if (used) stream += 0x9e3779b9u; /* far from the streams of other layers */
-    }
-    return stream;
-}
-
-static fv_value record_dropout(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
-    float rate = layer->options.dropout.rate;
-    if (r->mode == FV_MODE_INFER || rate == 0.0f) return inputs[0];
-    fv_store *store = fv_net_store(r->root); /* training advances the control block of the outermost net */
-    if (!store) return (fv_value){0};
-    fv_attributes attributes;
-    memset(&attributes, 0, sizeof attributes);
-    attributes.random.rate = rate;
-    attributes.random.stream = unused_stream(r->tape, FV_STREAM_LAYERS + layer->stream);
-    fv_shape control = { .rank = 1, .dim = { sizeof(fv_control) } };
-    return FV_APPLY(r->tape, FV_OP_dropout, &attributes, inputs[0],
-                    fv_tape_state(r->tape, store, FV_CONTROL, 0, FV_U8, &control, false));
-}
-
 /* ---- Activation, flatten, reshape -------------------------------------------------------------------------------- */
 
 static int build_activation(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
@@ -399,7 +364,23 @@ const fv_layer_type fv_layer_types[FV_LAYER_KIND_COUNT] = {
                                    record_global_pool },
     [FV_LAYER_BATCH_NORM] = { "BatchNormalization", "batch_normalization", 1, 1, build_batch_norm, record_batch_norm },
     [FV_LAYER_LRN] = { "fovea>LRN", "lrn", 1, 1, build_lrn, record_lrn },
-    [FV_LAYER_DROPOUT] = { "Dropout", "dropout", 1, 1, build_dropout, record_dropout },
+    [FV_LAYER_LAYER_NORM] = { "LayerNormalization", "layer_normalization", 1, 1, fv_build_layer_norm,
+                              fv_record_layer_norm },
+    [FV_LAYER_GROUP_NORM] = { "GroupNormalization", "group_normalization", 1, 1, fv_build_group_norm,
+                              fv_record_group_norm },
+    [FV_LAYER_RMS_NORM] = { "RMSNormalization", "rms_normalization", 1, 1, fv_build_rms_norm, fv_record_rms_norm },
+    [FV_LAYER_UNIT_NORM] = { "UnitNormalization", "unit_normalization", 1, 1, fv_build_unit_norm,
+                             fv_record_unit_norm },
+    [FV_LAYER_DROPOUT] = { "Dropout", "dropout", 1, 1, fv_build_dropout, fv_record_dropout },
+    [FV_LAYER_SPATIAL_DROPOUT1D] = { "SpatialDropout1D", "spatial_dropout1d", 1, 1, fv_build_spatial_dropout1d,
+                                     fv_record_spatial_dropout },
+    [FV_LAYER_SPATIAL_DROPOUT2D] = { "SpatialDropout2D", "spatial_dropout2d", 1, 1, fv_build_spatial_dropout2d,
+                                     fv_record_spatial_dropout },
+    [FV_LAYER_ALPHA_DROPOUT] = { "AlphaDropout", "alpha_dropout", 1, 1, fv_build_dropout, fv_record_alpha_dropout },
+    [FV_LAYER_GAUSSIAN_DROPOUT] = { "GaussianDropout", "gaussian_dropout", 1, 1, fv_build_dropout,
+                                    fv_record_gaussian_dropout },
+    [FV_LAYER_GAUSSIAN_NOISE] = { "GaussianNoise", "gaussian_noise", 1, 1, fv_build_gaussian_noise,
+                                  fv_record_gaussian_noise },
     [FV_LAYER_ACTIVATION] = { "Activation", "activation", 1, 1, build_activation, record_activation },
     [FV_LAYER_FLATTEN] = { "Flatten", "flatten", 1, 1, NULL, record_flatten },
     [FV_LAYER_RESHAPE] = { "Reshape", "reshape", 1, 1, build_reshape, record_reshape },

@@ -1,7 +1,7 @@
 /* net.h - a net is data: layers with their options and weights, nodes, names. It is bound to no device; for a device it
  * makes a store, for a batch and a mode it records itself on a tape.
  *   net.c  nodes, names, outputs    record.c  recording, shapes by a trial recording    options.c  fv_*_with
- *   layers.c, layers_window.c  table of layer types: weights, operations    weights.c  host copy, store, get and set
+ *   layers.c, layers_*.c  table of layer types: weights, operations    weights.c  host copy, store, get and set
  *   initializer.c    measure.c summary.c    config*.c  Keras's JSON, both ways */
 #ifndef FV_NET_H
 #define FV_NET_H
@@ -15,6 +15,8 @@ typedef enum fv_layer_kind {
     FV_LAYER_NONE, FV_LAYER_INPUT, FV_LAYER_CONV2D, FV_LAYER_DENSE, FV_LAYER_MAX_POOL2D, FV_LAYER_AVG_POOL2D,
     FV_LAYER_GLOBAL_AVG_POOL, FV_LAYER_GLOBAL_MAX_POOL, FV_LAYER_BATCH_NORM, FV_LAYER_LRN, FV_LAYER_DROPOUT,
     FV_LAYER_ACTIVATION, FV_LAYER_FLATTEN, FV_LAYER_RESHAPE, FV_LAYER_ZERO_PADDING, FV_LAYER_CONCAT, FV_LAYER_ADD,
+    FV_LAYER_LAYER_NORM, FV_LAYER_GROUP_NORM, FV_LAYER_RMS_NORM, FV_LAYER_UNIT_NORM,
+    FV_LAYER_SPATIAL_DROPOUT1D, FV_LAYER_SPATIAL_DROPOUT2D, FV_LAYER_ALPHA_DROPOUT, FV_LAYER_GAUSSIAN_DROPOUT, FV_LAYER_GAUSSIAN_NOISE,
     FV_LAYER_SUBTRACT, FV_LAYER_MULTIPLY, FV_LAYER_NET, FV_LAYER_KIND_COUNT
 } fv_layer_kind;
 
@@ -26,7 +28,12 @@ typedef union fv_layer_options {
     fv_global_pool_options global_pool;
     fv_batch_norm_options batch_norm;
     fv_lrn_options lrn;
-    fv_dropout_options dropout;
+    fv_layer_norm_options layer_norm;
+    fv_group_norm_options group_norm;
+    fv_rms_norm_options rms_norm;
+    fv_unit_norm_options unit_norm;
+    fv_dropout_options dropout;  /* in all its forms */
+    fv_gaussian_noise_options gaussian_noise;
     fv_activation_options activation;
     fv_flatten_options flatten;
     fv_reshape_options reshape;
@@ -167,6 +174,24 @@ fv_value fv_record_conv2d(fv_recording *, fv_layer *, const fv_value *, int32_t)
 fv_value fv_record_max_pool2d(fv_recording *, fv_layer *, const fv_value *, int32_t);
 fv_value fv_record_avg_pool2d(fv_recording *, fv_layer *, const fv_value *, int32_t);
 fv_value fv_record_zero_padding(fv_recording *, fv_layer *, const fv_value *, int32_t);
+/* layers_norm.c, layers_random.c */
+int fv_build_layer_norm(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_group_norm(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_rms_norm(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_unit_norm(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_dropout(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_spatial_dropout1d(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_spatial_dropout2d(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_gaussian_noise(fv_net *, fv_layer *, const fv_shape *, int32_t);
+fv_value fv_record_layer_norm(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_group_norm(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_rms_norm(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_unit_norm(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_dropout(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_spatial_dropout(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_alpha_dropout(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_gaussian_dropout(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_gaussian_noise(fv_recording *, fv_layer *, const fv_value *, int32_t);
 
 /* ---- record.c ---------------------------------------------------------------------------------------------------- */
 /* Records the net's nodes; node_value[node_count] receives the value of each. */

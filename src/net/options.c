@@ -47,7 +47,42 @@ fv_node fv_batch_norm_with(fv_net *net, const fv_batch_norm_options *given) {
     ADD_ONE(FV_LAYER_BATCH_NORM, batch_norm);
 }
 fv_node fv_lrn_with(fv_net *net, const fv_lrn_options *given) { ADD_ONE(FV_LAYER_LRN, lrn); }
+fv_node fv_layer_norm_with(fv_net *net, const fv_layer_norm_options *given) {
+    ADD_ONE(FV_LAYER_LAYER_NORM, layer_norm);
+}
+fv_node fv_group_norm_with(fv_net *net, const fv_group_norm_options *given) {
+    ADD_ONE(FV_LAYER_GROUP_NORM, group_norm);
+}
+/* Keras's class for it is a group normalisation of groups -1. */
+fv_node fv_instance_norm_with(fv_net *net, const fv_group_norm_options *given) {
+    fv_group_norm_options all;
+    if (!net || fv_options_read(net->object.context, __func__, &all, sizeof all, given)) return (fv_node){0};
+    if (all.groups && all.groups != -1) {
+        fv_fail(net->object.context, FV_ERROR_ARGUMENT, "net %s: an instance normalisation has no groups", net->name);
+        return (fv_node){0};
+    }
+    all.struct_size = sizeof all;
+    all.groups = -1;
+    return fv_group_norm_with(net, &all);
+}
+fv_node fv_rms_norm_with(fv_net *net, const fv_rms_norm_options *given) { ADD_ONE(FV_LAYER_RMS_NORM, rms_norm); }
+fv_node fv_unit_norm_with(fv_net *net, const fv_unit_norm_options *given) { ADD_ONE(FV_LAYER_UNIT_NORM, unit_norm); }
 fv_node fv_dropout_with(fv_net *net, const fv_dropout_options *given) { ADD_ONE(FV_LAYER_DROPOUT, dropout); }
+fv_node fv_spatial_dropout1d_with(fv_net *net, const fv_dropout_options *given) {
+    ADD_ONE(FV_LAYER_SPATIAL_DROPOUT1D, dropout);
+}
+fv_node fv_spatial_dropout2d_with(fv_net *net, const fv_dropout_options *given) {
+    ADD_ONE(FV_LAYER_SPATIAL_DROPOUT2D, dropout);
+}
+fv_node fv_alpha_dropout_with(fv_net *net, const fv_dropout_options *given) {
+    ADD_ONE(FV_LAYER_ALPHA_DROPOUT, dropout);
+}
+fv_node fv_gaussian_dropout_with(fv_net *net, const fv_dropout_options *given) {
+    ADD_ONE(FV_LAYER_GAUSSIAN_DROPOUT, dropout);
+}
+fv_node fv_gaussian_noise_with(fv_net *net, const fv_gaussian_noise_options *given) {
+    ADD_ONE(FV_LAYER_GAUSSIAN_NOISE, gaussian_noise);
+}
 fv_node fv_activation_with(fv_net *net, const fv_activation_options *given) {
     ADD_ONE(FV_LAYER_ACTIVATION, activation);
 }

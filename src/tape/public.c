@@ -64,6 +64,28 @@ fv_value fv_op_softmax_cross_entropy(fv_tape *tape, fv_value logits, fv_value ta
     return FV_APPLY(tape, FV_OP_softmax_cross_entropy, &a, logits, target);
 }
 
+/* ---- Normalisation ----------------------------------------------------------------------------------------------- */
+
+fv_value fv_op_layer_norm(fv_tape *t, fv_value x, fv_value gamma, fv_value beta, int axes, float epsilon) {
+    fv_attributes a = { .sample_norm = { .epsilon = epsilon, .axes = axes } };
+    return FV_APPLY(t, FV_OP_layer_norm, &a, x, gamma, beta);
+}
+
+fv_value fv_op_group_norm(fv_tape *t, fv_value x, fv_value gamma, fv_value beta, int groups, float epsilon) {
+    fv_attributes a = { .sample_norm = { .epsilon = epsilon, .groups = groups } };
+    return FV_APPLY(t, FV_OP_group_norm, &a, x, gamma, beta);
+}
+
+fv_value fv_op_rms_norm(fv_tape *t, fv_value x, fv_value gamma, int axes, float epsilon) {
+    fv_attributes a = { .sample_norm = { .epsilon = epsilon, .axes = axes } };
+    return FV_APPLY(t, FV_OP_rms_norm, &a, x, gamma);
+}
+
+fv_value fv_op_unit_norm(fv_tape *t, fv_value x, int axes, float epsilon) {
+    fv_attributes a = { .sample_norm = { .epsilon = epsilon, .axes = axes } };
+    return FV_APPLY(t, FV_OP_unit_norm, &a, x);
+}
+
 /* ---- Reductions -------------------------------------------------------------------------------------------------- */
 
 /* Axes to bits; negative ones count from the end, and none may come twice. */
