@@ -336,7 +336,37 @@ FV_API fv_schedule fv_plateau_with(const fv_schedule_options *);
 FV_API fv_schedule fv_one_cycle_with(const fv_schedule_options *);
 FV_API float fv_schedule_factor(fv_schedule, double epoch, double epochs); /* plateau: its warm-up only */
 
-typedef enum fv_loss { FV_LOSS_AUTO, FV_CROSS_ENTROPY, FV_MEAN_SQUARED_ERROR } fv_loss; /* AUTO: by the target's type */
+/* Losses: means over samples and positions. Targets: class numbers i32 [samples, ..] or rows f32 like the output's. AUTO:
+ * cross-entropy for class numbers and softmax outputs, binary cross-entropy for class numbers and one output or a
+ * sigmoid, else squared error. Losses of logits look through a softmax or sigmoid that made the output. */
+typedef enum fv_loss {
+    FV_LOSS_AUTO,
+    FV_CROSS_ENTROPY,        /* of softmax; class weights divide the sum by the weights of its targets, as in PyTorch */
+    FV_MEAN_SQUARED_ERROR,
+    FV_BINARY_CROSS_ENTROPY, /* of sigmoid; targets 0 and 1, i32 or f32, or anything between                  */
+    FV_MEAN_ABSOLUTE_ERROR,
+    FV_HUBER,                /* d^2 / 2, beyond delta: delta (|d| - delta / 2)                                   */
+    FV_SMOOTH_L1,            /* Huber's / delta                                                                  */
+    FV_LOG_COSH,
+    FV_HINGE,                /* max(0, 1 - t y): t is -1 or 1 (f32), or 0 or 1 (i32)                             */
+    FV_SQUARED_HINGE,
+    FV_MULTI_CLASS_HINGE,    /* mean over the classes of max(0, margin + y_j - y_target), as PyTorch's MultiMarginLoss */
+    FV_KL_DIVERGENCE,        /* sum of t log(t / y) over the last axis: both are probabilities, clipped as in Keras  */
+    FV_COSINE_SIMILARITY,    /* - cosine of the angle between output and target, along the last axis                */
+    FV_FOCAL,                /* cross-entropy times alpha (1 - p)^gamma: Lin et al. 2017, of softmax                */
+    FV_BINARY_FOCAL,         /* the same of sigmoid; alpha weighs targets 1, 1 - alpha targets 0                    */
+    FV_POISSON,              /* y - t log(y + 1e-7), as in Keras                                                   */
+} fv_loss;
+typedef struct fv_loss_options {
+    size_t struct_size;
+    float delta;                               /* Huber, smooth L1: 1                                             */
+    float positive_weight;                     /* binary cross-entropy: of targets that are 1 (default 1)          */
+    float gamma, alpha;                        /* focal: 2, 0.25; FV_ZERO: no focus, no balance                    */
+    float margin; bool squared;                /* multi-class hinge: 1                                             */
+    const float *class_weights; int32_t class_count; /* cross-entropy, focal, multi-class hinge: a weight each class */
+    bool ignore; int32_t ignore_label;         /* class numbers that do not count, in the accuracy neither          */
+    bool from_probabilities;                   /* (binary) cross-entropy of the output as it is, clipped to 1e-7    */
+} fv_loss_options;
 /* A loss of one's own: called while recording, appends operations, returns a scalar or one value a sample. */
 typedef fv_value (*fv_loss_function)(fv_tape *, fv_value prediction, fv_value target, void *user);
 
@@ -372,6 +402,7 @@ typedef struct fv_fit_options {
     const fv_callbacks *callbacks;
     const char *arguments;                   /* JSON text kept in checkpoints beside the history      */
     int32_t stop_after_steps;                /* 0: none; counts steps of this call                    */
+    const fv_loss_options *loss_options;     /* with losses: an array, one an output                  */
 } fv_fit_options;
 FV_API int fv_fit_with(fv_net *, const fv_fit_options *);
 typedef struct fv_history { const fv_metrics *epoch; int32_t count; int32_t best; } fv_history; /* best: index of the best epoch */
@@ -381,6 +412,7 @@ typedef struct fv_result { size_t struct_size; int64_t correct, correct_top_k, t
 typedef struct fv_evaluate_options {
     size_t struct_size; fv_dataset *data; int32_t batch_size; /* 256 */ int32_t top_k; /* 5 */
     fv_loss loss; fv_loss_function loss_function; void *user; fv_result *result;
+    float label_smoothing; const fv_loss *losses; const float *loss_weights; const fv_loss_options *loss_options;
 } fv_evaluate_options;
 FV_API int fv_evaluate_with(fv_net *, const fv_evaluate_options *);
 
@@ -439,6 +471,8 @@ FV_API fv_value fv_op_rms_norm(fv_tape *, fv_value x, fv_value gamma, int axes, 
 FV_API fv_value fv_op_unit_norm(fv_tape *, fv_value x, int axes, float epsilon);              /* x / max(length, epsilon) */
 FV_API fv_value fv_op_softmax_cross_entropy(fv_tape *, fv_value logits, fv_value target, float smoothing); /* one a row */
 FV_API fv_value fv_op_mean_squared_error(fv_tape *, fv_value prediction, fv_value target);    /* one a row         */
+FV_API fv_value fv_op_loss(fv_tape *, fv_loss, fv_value prediction, fv_value target, const fv_loss_options *);      /* the scalar that fv_fit minimises */
+FV_API fv_value fv_op_loss_rows(fv_tape *, fv_loss, fv_value prediction, fv_value target, const fv_loss_options *); /* before the mean: one a sample or position */
 FV_API fv_value fv_op_regularization(fv_tape *, fv_net *);  /* the penalties of the net's layers, a scalar: 0 if none */
 FV_API int fv_watch(fv_tape *, fv_value);                   /* an input that wants a gradient too, as trainable weights do */
 FV_API int fv_backward(fv_tape *, fv_value loss);           /* loss: a scalar */

@@ -42,10 +42,11 @@ LAYOUT(transpose, I32(transpose, axes, NEVER));
 LAYOUT(gather, I32(gather, axis, NEVER), I32(gather, batch, 0), I64(gather, size, 0));
 LAYOUT(pad, I64(pad, before, NEVER), I64(pad, after, NEVER));
 LAYOUT(reduce, FIELD_AS(AXES, 4, reduce, axes, NEVER), I32(reduce, keep_dims, 0));
-LAYOUT(loss, F32(loss, smoothing, 0));
+LAYOUT(loss, F32(loss, smoothing, 0), F32(loss, gamma, 0), F32(loss, margin, 0), I32(loss, squared, 0), I32(loss, ignore, 0),
+       I32(loss, label, 0));
 LAYOUT(pointwise, F32(pointwise, delta, 0), F32(pointwise, weight, 0), F32(pointwise, alpha, 0), F32(pointwise, gamma, 0),
        F32(pointwise, threshold, 0));
-LAYOUT(top_k, I32(top_k, k, NEVER));
+LAYOUT(top_k, I32(top_k, k, NEVER), I32(top_k, ignore, 0), I32(top_k, label, 0));
 LAYOUT(update, U32(update, kind, NEVER), F32(update, value, 0), F32(update, clip_value, 0), F32(update, clip_norm, 0));
 LAYOUT(random, F32(random, rate, 0), U32(random, stream, 0), I32(random, crop, 0));
 LAYOUT(batch, I64(batch, size, NEVER), I64(batch, rows, NEVER));

@@ -50,14 +50,16 @@ int fv_check_control(fv_signature *s, int32_t input) {
 
 int fv_check_scores_and_target(fv_signature *s, const char *scores) {
     FV_TRY(fv_check_type(s, 0, scores, FV_F32));
-    FV_TRY(fv_check_rank(s, 0, scores, 2, "[rows, classes]"));
+    FV_TRY(fv_check_rank_least(s, 0, scores, 2));
     const fv_shape *shape = s->input[0], *target = s->input[1];
-    if (s->input_type[1] == FV_I32 ? target->rank == 1 && target->dim[0] == shape->dim[0]
+    fv_shape rows = *shape;
+    rows.rank--;
+    if (s->input_type[1] == FV_I32 ? fv_shape_equal(target, &rows)
                                    : s->input_type[1] == FV_F32 && fv_shape_equal(target, shape))
         return FV_OK;
     return fv_op_fail(s, FV_ERROR_SHAPE,
-                      "the target %s %s fits the %s %s neither as class numbers i32 [%lld] nor as f32 %s",
-                      fv_type_name(s->input_type[1]), FV_TEXT(target), scores, FV_TEXT(shape), (long long)shape->dim[0],
+                      "the target %s %s fits the %s %s neither as class numbers i32 %s nor as f32 %s",
+                      fv_type_name(s->input_type[1]), FV_TEXT(target), scores, FV_TEXT(shape), FV_TEXT(&rows),
                       FV_TEXT(shape));
 }
 

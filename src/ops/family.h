@@ -63,7 +63,7 @@ int fv_check_channels(fv_signature *, int32_t input, const char *name, int32_t o
 /* The input has this shape, which belongs to what. */
 int fv_check_shape(fv_signature *, int32_t input, const char *name, const fv_shape *, const char *what);
 int fv_check_control(fv_signature *, int32_t input);
-/* A class number a row, i32 [rows], or a target of the scores' shape, f32 [rows, classes]. */
+/* Scores [.., classes] and a class number a row, i32 [..], or a target of the scores' shape. */
 int fv_check_scores_and_target(fv_signature *, const char *scores);
 int fv_check_range(fv_signature *, const char *name, double value, double least, double most);
 /* Counts a negative axis from the end; refuses one that the shape has not. */

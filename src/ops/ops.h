@@ -50,10 +50,11 @@ typedef struct fv_transpose_attributes { int32_t axes[FV_RANK]; /* axes[i] == i 
 typedef struct fv_gather_attributes { int32_t axis, batch; int64_t size; } fv_gather_attributes; /* size: of that axis (scatter_add), classes (one_hot) */
 typedef struct fv_pad_attributes { int64_t before[FV_RANK], after[FV_RANK]; } fv_pad_attributes;   /* zeros */
 typedef struct fv_reduce_attributes { uint32_t axes; /* bit i: axis i */ int32_t keep_dims; } fv_reduce_attributes;
-typedef struct fv_loss_attributes { float smoothing; } fv_loss_attributes;
+/* Losses over classes: gamma focuses on rows that are not known yet; margin, squared: multi_margin; label: the one to ignore. */
+typedef struct fv_loss_attributes { float smoothing, gamma, margin; int32_t squared, ignore, label; } fv_loss_attributes;
 /* Pointwise losses; of huber, binary_cross_entropy_logits, sigmoid_focal (alpha 0: none), binary_accuracy. */
 typedef struct fv_pointwise_attributes { float delta, weight, alpha, gamma, threshold; } fv_pointwise_attributes;
-typedef struct fv_top_k_attributes { int32_t k; } fv_top_k_attributes;
+typedef struct fv_top_k_attributes { int32_t k, ignore, label; } fv_top_k_attributes;
 /* Optimisers: value[] as fv_optimizer has it (order: enum below). clip_* 0: none. */
 typedef struct fv_update_attributes { uint32_t kind; float value[15]; float clip_value, clip_norm; } fv_update_attributes;
 typedef struct fv_random_attributes { float rate; uint32_t stream; int32_t crop; } fv_random_attributes; /* dropout, .., gaussian_noise (rate: deviation), flip, pad_crop */

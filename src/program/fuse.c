@@ -134,7 +134,7 @@ static bool match_softmax_loss(const fuser *f, const pattern *p, int32_t operati
     add_part(m, operation);
     add_part(m, loss);
     add_input(m, input_of(f, operation, 0));
-    add_input(m, input_of(f, loss, 1));
+    for (int32_t k = 1; k < t->operation[loss].input_count; k++) add_input(m, input_of(f, loss, k));
     m->output[m->output_count++] = t->operation[loss].output;
     m->attributes = t->operation[loss].attributes;
     return true;
@@ -147,16 +147,18 @@ static bool match_loss_train(const fuser *f, const pattern *p, int32_t operation
     const fv_tape *t = f->tape;
     const fv_operation *loss = &t->operation[operation];
     int32_t logits = input_of(f, operation, 0), target = input_of(f, operation, 1), gradient = operation + 1;
+    int32_t weights = loss->input_count > 2 ? input_of(f, operation, 2) : 0;
     for (; gradient < t->operation_count; gradient++) {
         const fv_operation *o = &t->operation[gradient];
         if (o->op == FV_OP_softmax_cross_entropy_gradient && input_of(f, gradient, 0) == logits &&
-            input_of(f, gradient, 1) == target && o->attributes.loss.smoothing == loss->attributes.loss.smoothing)
+            input_of(f, gradient, 1) == target && (o->input_count > 3 ? input_of(f, gradient, 3) : 0) == weights &&
+            !memcmp(&o->attributes, &loss->attributes, sizeof loss->attributes))
             break;
     }
     if (gradient == t->operation_count) return false;
     add_part(m, operation);
     add_part(m, gradient);
-    for (int32_t k = 0; k < 3; k++) add_input(m, input_of(f, gradient, k));
+    for (int32_t k = 0; k < t->operation[gradient].input_count; k++) add_input(m, input_of(f, gradient, k));
     m->output[m->output_count++] = loss->output;
     m->output[m->output_count++] = t->operation[gradient].output;
     m->attributes = loss->attributes;

@@ -145,7 +145,7 @@ static int make_programs(fv_session *s) {
                                   .batch_size = o->batch_size,
                                   .batches = s->batches,
                                   .loss = { o->loss, o->label_smoothing, o->losses, o->loss_weights, o->loss_function,
-                                            o->user },
+                                            o->user, o->loss_options },
                                   .optimizer = t->optimizer,
                                   .clip_value = o->clip_value,
                                   .clip_norm = o->clip_norm };

@@ -21,11 +21,11 @@ static void add_metrics(fv_step *step, fv_store *store, const fv_step_settings *
     a.affine.a = (float)step->rows;
     fv_tape_label(tape, "metrics");
     add_metric(tape, store, pair + FV_METRIC_LOSS, FV_APPLY(tape, FV_OP_affine, &a, step->loss));
-    fv_value correct = fv_correct_record(tape, step->output[0], target, 1);
+    fv_value correct = fv_correct_record(tape, &s->loss, step->output[0], target, 1);
     step->accuracy = correct.id != 0;
     add_metric(tape, store, pair + FV_METRIC_CORRECT, correct);
     if (s->top_k > 0 && correct.id)
-        add_metric(tape, store, FV_METRIC_TOP_K, fv_correct_record(tape, step->output[0], target, s->top_k));
+        add_metric(tape, store, FV_METRIC_TOP_K, fv_correct_record(tape, &s->loss, step->output[0], target, s->top_k));
     fv_tape_label(tape, NULL);
 }
 

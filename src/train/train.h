@@ -73,12 +73,14 @@ void fv_staging_free(fv_staging *);
 
 typedef struct fv_loss_settings {
     fv_loss loss; float smoothing; const fv_loss *losses; const float *weights; fv_loss_function function; void *user;
+    const fv_loss_options *options; /* of the loss; with losses one an output */
 } fv_loss_settings;
 /* The mean loss of all outputs, weighted, with the penalties of the layers; a scalar. */
 fv_value fv_loss_record(fv_tape *, fv_net *, const fv_loss_settings *, const fv_value *outputs, const fv_value *targets,
                         int32_t count);
-/* 1 for each row whose target is among the first k scores; id 0 where that has no meaning (regression). */
-fv_value fv_correct_record(fv_tape *, fv_value output, fv_value target, int32_t k);
+/* What sums up to the number of samples that are right: whose target is among the first k scores, or of yes-or-no
+ * outputs the part that is; id 0 where that has no meaning (regression). */
+fv_value fv_correct_record(fv_tape *, const fv_loss_settings *, fv_value output, fv_value target, int32_t k);
 
 typedef struct fv_step {
     fv_tape *tape;
