@@ -365,6 +365,7 @@ typedef struct fv_loss_options {
     float margin; bool squared;                /* multi-class hinge: 1                                             */
     const float *class_weights; int32_t class_count; /* cross-entropy, focal, multi-class hinge: a weight each class */
     bool ignore; int32_t ignore_label;         /* class numbers that do not count, in the accuracy neither          */
+    float label_smoothing;                     /* in place of fv_fit's                                             */
     bool from_probabilities;                   /* (binary) cross-entropy of the output as it is, clipped to 1e-7    */
 } fv_loss_options;
 /* A loss of one's own: called while recording, appends operations, returns a scalar or one value a sample. */

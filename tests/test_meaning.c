@@ -325,7 +325,8 @@ static void refused_others(void **state) {
     assert_refused(fv_op_softmax_cross_entropy(t, flat, LABELS(t, 3), 0), SHAPE, "softmax_cross_entropy: ", "i32 [3]",
                    "[2, 10]", "i32 [2]");
     assert_refused(fv_op_softmax_cross_entropy(t, flat, INPUT(t, 2, 9), 0), SHAPE, "f32 [2, 9]");
-    assert_refused(fv_op_softmax_cross_entropy(t, x, LABELS(t, 2), 0), SHAPE, "[rows, classes]");
+    assert_refused(fv_op_softmax_cross_entropy(t, x, LABELS(t, 2), 0), SHAPE, "i32 [2]", "i32 [2, 8, 8]");
+    assert_refused(fv_op_softmax_cross_entropy(t, LABELS(t, 2), LABELS(t, 2), 0), ARGUMENT, "must be f32");
     assert_refused(fv_op_softmax_cross_entropy(t, flat, LABELS(t, 2), 1.5f), ARGUMENT, "smoothing", "1.5");
     assert_refused(fv_op_softmax_cross_entropy(t, flat, LABELS(t, 2), NAN), ARGUMENT, "smoothing", "not a number");
     assert_refused(fv_op_mean_squared_error(t, flat, INPUT(t, 2, 9)), SHAPE, "[2, 9]", "[2, 10]");

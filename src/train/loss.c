@@ -229,6 +229,7 @@ static fv_value loss_rows(recording *r, const fv_loss_options *given, fv_value *
     *scale = (fv_value){ 0 };
     memset(&r->o, 0, sizeof r->o);
     if (given && fv_options_read(context, "the options of a loss", &r->o, sizeof r->o, given)) return (fv_value){ 0 };
+    if (r->o.label_smoothing != 0) r->smoothing = fv_option_float(r->o.label_smoothing, 0);
     r->kind = choose_kind(r);
     if ((unsigned)r->kind >= KINDS || !kinds[r->kind].op) {
         fv_fail(context, FV_ERROR_ARGUMENT, "%s: loss %d is not known", r->name, r->kind);
