@@ -53,6 +53,11 @@ typedef enum fv_mode { FV_MODE_INFER, FV_MODE_TRAIN } fv_mode;
 typedef enum fv_type { FV_F32, FV_BF16, FV_F16, FV_U8, FV_I32 } fv_type;
 typedef enum fv_activation { FV_LINEAR, FV_RELU, FV_TANH, FV_SIGMOID, FV_SOFTMAX, FV_LOG_SOFTMAX } fv_activation;
 enum { FV_VALID = 0, FV_SAME = -1, FV_FULL = -2 }; /* for .padding; positive: that many pixels on every side */
+typedef enum fv_interpolation { FV_INTERPOLATION_DEFAULT, FV_NEAREST, FV_BILINEAR, FV_BED_OF_NAILS } fv_interpolation;
+/* Where pixel p of a resized axis lies in the old one: (p + 1/2) in / out - 1/2, p (in - 1) / (out - 1), p in / out. */
+typedef enum fv_corners { FV_HALF_PIXEL, FV_ALIGN_CORNERS, FV_ASYMMETRIC } fv_corners;
+/* What surrounds an image: a value, its mirror image without the edge, its edge, itself again. */
+typedef enum fv_pad_mode { FV_PAD_CONSTANT, FV_PAD_REFLECT, FV_PAD_REPLICATE, FV_PAD_CIRCULAR } fv_pad_mode;
 #define FV_ZERO (-0.0f)                            /* asks for zero where the default of a float is another value */
 
 /* One list gives the enum, the names and the texts of the states. */

@@ -40,7 +40,7 @@ static int concat_run(fv_device *device, const fv_task *task) {
     return FV_OK;
 }
 
-/* ---- Slice and pad: a box of a larger tensor, read or written ---------------------------------------------------- */
+/* ---- Slice: a box of a larger tensor ----------------------------------------------------------------------------- */
 /* Rows of the box: its axes up to `axis`; the rest of a row is one stretch. */
 typedef struct box_run {
     const fv_task *task;
@@ -85,26 +85,86 @@ static int slice_run(fv_device *device, const fv_task *task) {
     return FV_OK;
 }
 
-static void zero_rows(const void *argument, int64_t begin, int64_t end, int thread) {
-    (void)thread;
-    const fv_tensor *y = argument;
-    size_t row = (size_t)span(y, 1, y->rank) * type_bytes(y->type);
-    memset((char *)y->data + (size_t)begin * row, 0, (size_t)(end - begin) * row);
+/* ---- Pad: the last axis that is padded is a row of stretches, of which the middle one lies in the input -------------- */
+typedef struct pad_run {
+    const fv_task *task;
+    int axis;
+    int64_t size, before, after; /* of that axis in the input, and around it */
+    size_t inner;                /* bytes of one position of it */
+} pad_run;
+
+static void fill_stretch(char *to, const fv_tensor *y, float value, size_t bytes) {
+    int32_t word = (int32_t)value;
+    if (y->type == FV_F32) memcpy(&word, &value, sizeof word);
+    if (type_bytes(y->type) < 4 || word == 0)
+        memset(to, (int)value, bytes);
+    else
+        for (size_t i = 0; i < bytes; i += 4) memcpy(to + i, &word, 4);
+}
+/* Where position i of the padded axis, counted from the input's first, comes from; -1: from nowhere. */
+static int64_t pad_source(int mode, int64_t i, int64_t size) {
+    if (i >= 0 && i < size) return i;
+    switch (mode) {
+    case FV_PAD_REFLECT: return i < 0 ? -i : 2 * (size - 1) - i;
+    case FV_PAD_REPLICATE: return i < 0 ? 0 : size - 1;
+    case FV_PAD_CIRCULAR: return i < 0 ? i + size : i - size;
+    default: return -1;
+    }
+}
+/* The input's row that row i of the result shows; -1: none. */
+static int64_t source_row(const pad_run *run, int64_t i) {
+    const fv_pad_attributes *a = &run->task->attributes->pad;
+    const fv_tensor *x = &run->task->input[0], *y = &run->task->output[0];
+    int64_t row = 0, stride = 1;
+    for (int axis = run->axis - 1; axis >= 0; axis--) {
+        int64_t source = pad_source(a->mode, i % y->dim[axis] - a->before[axis], x->dim[axis]);
+        if (source < 0) return -1;
+        row += source * stride;
+        stride *= x->dim[axis];
+        i /= y->dim[axis];
+    }
+    return row;
 }
 static void pad_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
-    const box_run *run = argument;
-    size_t element = type_bytes(run->box->type);
-    for (int64_t i = begin; i < end; i++)
-        copy_stretch((char *)run->whole->data + (size_t)box_offset(run, i) * element,
-                     (const char *)run->box->data + (size_t)i * run->bytes, run->bytes);
+    const pad_run *run = argument;
+    const fv_tensor *x = &run->task->input[0], *y = &run->task->output[0];
+    const fv_pad_attributes *a = &run->task->attributes->pad;
+    size_t inner = run->inner, left = (size_t)run->before * inner, right = (size_t)run->after * inner,
+           middle = (size_t)run->size * inner, row = left + middle + right;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t source = source_row(run, i);
+        char *to = (char *)y->data + (size_t)i * row;
+        const char *from = (const char *)x->data + (size_t)most(source, 0) * middle;
+        if (source < 0) {
+            fill_stretch(to, y, a->value, row);
+            continue;
+        }
+        copy_stretch(to + left, from, middle);
+        if (a->mode == FV_PAD_CONSTANT) {
+            fill_stretch(to, y, a->value, left);
+            fill_stretch(to + left + middle, y, a->value, right);
+            continue;
+        }
+        for (int64_t p = -run->before; p < 0; p++)
+            copy_stretch(to + left + p * (int64_t)inner, from + (size_t)pad_source(a->mode, p, run->size) * inner,
+                         inner);
+        for (int64_t p = run->size; p < run->size + run->after; p++)
+            copy_stretch(to + left + (size_t)p * inner, from + (size_t)pad_source(a->mode, p, run->size) * inner,
+                         inner);
+    }
 }
-static int pad_run(fv_device *device, const fv_task *task) {
-    const fv_tensor *y = &task->output[0];
-    box_run run = make_box(task, y, &task->input[0], task->attributes->pad.before);
-    if (y->rank)
-        fv_parallel(device, y->dim[0], grain_of((size_t)span(y, 1, y->rank) * type_bytes(y->type)), zero_rows, y);
-    fv_parallel(device, run.rows, grain_of(run.bytes), pad_rows, &run);
+static int pad_run_all(fv_device *device, const fv_task *task) {
+    const fv_tensor *x = &task->input[0], *y = &task->output[0];
+    const fv_pad_attributes *a = &task->attributes->pad;
+    pad_run run = { .task = task, .axis = x->rank - 1, .size = 1, .inner = type_bytes(x->type) };
+    while (run.axis > 0 && !a->before[run.axis] && !a->after[run.axis]) run.axis--;
+    if (run.axis >= 0) {
+        run.size = x->dim[run.axis], run.before = a->before[run.axis], run.after = a->after[run.axis];
+        run.inner *= (size_t)span(x, run.axis + 1, x->rank);
+    }
+    fv_parallel(device, span(y, 0, run.axis), grain_of((size_t)(run.size + run.before + run.after) * run.inner),
+                pad_rows, &run);
     return FV_OK;
 }
 
@@ -142,5 +202,5 @@ static int broadcast_run(fv_device *device, const fv_task *task) {
 }
 const fv_cpu_kernel KERNEL(concat) = { { .run = concat_run }, NULL };
 const fv_cpu_kernel KERNEL(slice) = { { .run = slice_run }, NULL };
-const fv_cpu_kernel KERNEL(pad) = { { .run = pad_run }, NULL };
+const fv_cpu_kernel KERNEL(pad) = { { .run = pad_run_all }, NULL };
 const fv_cpu_kernel KERNEL(broadcast) = { { .run = broadcast_run }, NULL };

@@ -40,7 +40,9 @@ LAYOUT(shape, I32(shape, rank, SILENT), I64(shape, dim, SILENT));
 LAYOUT(slice, I64(slice, begin, NEVER), I64(slice, size, NEVER));
 LAYOUT(transpose, I32(transpose, axes, NEVER));
 LAYOUT(gather, I32(gather, axis, NEVER), I32(gather, batch, 0), I64(gather, size, 0));
-LAYOUT(pad, I64(pad, before, NEVER), I64(pad, after, NEVER));
+LAYOUT(pad, I64(pad, before, NEVER), I64(pad, after, NEVER), I32(pad, mode, 0), F32(pad, value, 0));
+LAYOUT(resize, I32(resize, interpolation, NEVER), I32(resize, corners, 0), I64(resize, output, SILENT),
+       I64(resize, shape, SILENT));
 LAYOUT(reduce, FIELD_AS(AXES, 4, reduce, axes, NEVER), I32(reduce, keep_dims, 0));
 LAYOUT(loss, F32(loss, smoothing, 0), F32(loss, gamma, 0), F32(loss, margin, 0), I32(loss, squared, 0), I32(loss, ignore, 0),
        I32(loss, label, 0));

@@ -48,7 +48,12 @@ typedef struct fv_shape_attributes { int32_t rank; int64_t dim[FV_RANK]; } fv_sh
 typedef struct fv_slice_attributes { int64_t begin[FV_RANK], size[FV_RANK]; } fv_slice_attributes;
 typedef struct fv_transpose_attributes { int32_t axes[FV_RANK]; /* axes[i] == i past the rank */ } fv_transpose_attributes;
 typedef struct fv_gather_attributes { int32_t axis, batch; int64_t size; } fv_gather_attributes; /* size: of that axis (scatter_add), classes (one_hot) */
-typedef struct fv_pad_attributes { int64_t before[FV_RANK], after[FV_RANK]; } fv_pad_attributes;   /* zeros */
+typedef struct fv_pad_attributes { int64_t before[FV_RANK], after[FV_RANK]; int32_t mode; float value; } fv_pad_attributes; /* fv_pad_mode */
+typedef struct fv_resize_attributes {
+    int32_t interpolation, corners;   /* FV_NEAREST, FV_BILINEAR; fv_corners */
+    int64_t output[2];                /* height, width */
+    int64_t shape[4];                 /* gradient: shape of x */
+} fv_resize_attributes;
 typedef struct fv_reduce_attributes { uint32_t axes; /* bit i: axis i */ int32_t keep_dims; } fv_reduce_attributes;
 /* Losses over classes: gamma focuses on rows that are not known yet; margin, squared: multi_margin; label: the one to ignore. */
 typedef struct fv_loss_attributes { float smoothing, gamma, margin; int32_t squared, ignore, label; } fv_loss_attributes;
@@ -78,6 +83,7 @@ typedef union fv_attributes {
     fv_transpose_attributes transpose;
     fv_gather_attributes gather;
     fv_pad_attributes pad;
+    fv_resize_attributes resize;
     fv_reduce_attributes reduce;
     fv_loss_attributes loss;
     fv_pointwise_attributes pointwise;

@@ -1,6 +1,7 @@
 /* shaping.c - operations that move elements without computing: reshape (which moves nothing at all), broadcast,
  * concat, slice, transpose, pad. They take every type. */
 #include "ops/family.h"
+#include <math.h>
 
 /* ---- reshape and broadcast --------------------------------------------------------------------------------------- */
 
@@ -154,6 +155,36 @@ FV_GRADIENT(transpose_gradient) {
     return fv_tape_status(tape);
 }
 
+/* A mirror image has no second edge, and what is repeated is repeated once: reflection reaches one element less than the
+ * axis has, a circular surrounding as many. */
+static int check_surrounding(fv_signature *s, const fv_shape *x) {
+    const fv_pad_attributes *a = &s->attributes->pad;
+    FV_TRY(fv_check_range(s, "mode", a->mode, FV_PAD_CONSTANT, FV_PAD_CIRCULAR));
+    if (a->mode == FV_PAD_CONSTANT || a->mode == FV_PAD_REPLICATE) return FV_OK;
+    for (int32_t i = 0; i < x->rank; i++) {
+        const int64_t most = x->dim[i] - (a->mode == FV_PAD_REFLECT);
+        if (a->before[i] > most || a->after[i] > most)
+            return fv_op_fail(s, FV_ERROR_SHAPE,
+                              "axis %d of %s can be %s by %lld elements at most, not by %lld and %lld", i, FV_TEXT(x),
+                              a->mode == FV_PAD_REFLECT ? "reflected" : "repeated", (long long)most,
+                              (long long)a->before[i], (long long)a->after[i]);
+    }
+    return FV_OK;
+}
+
+/* The value around a constant padding must be one that the type has. */
+static int check_value(fv_signature *s) {
+    fv_pad_attributes *a = &s->attributes->pad;
+    const fv_type type = s->input_type[0];
+    const double value = a->value;
+    if (a->mode != FV_PAD_CONSTANT) a->value = 0;
+    if (type == FV_F32 || a->value == 0) return FV_OK;
+    if (value == (double)(int64_t)fmax(-0x1p31, fmin(0x1p31, value)) &&
+        ((type == FV_U8 && value >= 0 && value <= 255) || (type == FV_I32 && value >= -0x1p31 && value < 0x1p31)))
+        return FV_OK;
+    return fv_op_fail(s, FV_ERROR_ARGUMENT, "the value %g is not one of type %s", value, fv_type_name(type));
+}
+
 static int infer_pad(fv_signature *s) {
     fv_pad_attributes *a = &s->attributes->pad;
     fv_shape y = *s->input[0];
@@ -166,19 +197,71 @@ static int infer_pad(fv_signature *s) {
                               FV_TEXT(s->input[0]), (long long)a->before[i], (long long)a->after[i]);
         }
     }
+    FV_TRY(check_surrounding(s, s->input[0]));
+    FV_TRY(check_value(s));
     return fv_set_output_like(s, 0, s->input_type[0], &y);
 }
 
+enum { PADDED_AT_ONCE = 2 }; /* axes whose surroundings one pad_gradient folds back */
+
+/* A constant surrounding depends on nothing: its gradient is a slice. The others are folded back, two axes at a time:
+ * images have no more. */
 FV_GRADIENT(pad_gradient) {
     if (!wanted[0]) return FV_OK;
     const fv_pad_attributes pad = fv_attributes_of(tape, operation).pad;
     const fv_shape x = *fv_shape_of(tape, fv_tape_input(tape, operation, 0));
     fv_attributes a = { 0 };
-    for (int32_t i = 0; i < x.rank; i++) {
-        a.slice.begin[i] = pad.before[i];
-        a.slice.size[i] = x.dim[i];
+    if (pad.mode == FV_PAD_CONSTANT) {
+        for (int32_t i = 0; i < x.rank; i++) {
+            a.slice.begin[i] = pad.before[i];
+            a.slice.size[i] = x.dim[i];
+        }
+        input_gradient[0] = FV_APPLY(tape, FV_OP_slice, &a, output_gradient[0]);
+        return fv_tape_status(tape);
     }
-    input_gradient[0] = FV_APPLY(tape, FV_OP_slice, &a, output_gradient[0]);
+    fv_value gradient = output_gradient[0];
+    for (int32_t i = x.rank - 1, axes = 0; i >= 0; i--) {
+        a.pad.mode = pad.mode;
+        a.pad.before[i] = pad.before[i];
+        a.pad.after[i] = pad.after[i];
+        axes += pad.before[i] || pad.after[i];
+        if (axes < PADDED_AT_ONCE && (i || !axes)) continue;
+        gradient = FV_APPLY(tape, FV_OP_pad_gradient, &a, gradient);
+        a = (fv_attributes){ 0 };
+        axes = 0;
+    }
+    input_gradient[0] = gradient;
+    return fv_tape_status(tape);
+}
+
+static int infer_pad_gradient(fv_signature *s) {
+    fv_pad_attributes *a = &s->attributes->pad;
+    fv_shape x = *s->input[0];
+    int32_t axes = 0;
+    FV_TRY(fv_check_type(s, 0, "output's gradient", FV_F32));
+    for (int32_t i = 0; i < FV_RANK; i++) {
+        if (i >= x.rank) a->before[i] = a->after[i] = 0;
+        axes += a->before[i] || a->after[i];
+        if (i < x.rank && a->before[i] >= 0 && a->before[i] < x.dim[i] && a->after[i] >= 0 &&
+            a->after[i] < x.dim[i] - a->before[i])
+            x.dim[i] -= a->before[i] + a->after[i];
+        else if (i < x.rank)
+            return fv_op_fail(s, FV_ERROR_SHAPE, "axis %d of %s was not padded by %lld and %lld", i,
+                              FV_TEXT(s->input[0]), (long long)a->before[i], (long long)a->after[i]);
+    }
+    if (axes > PADDED_AT_ONCE)
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "%d axes cannot be folded back at once, only %d", axes, PADDED_AT_ONCE);
+    if (a->mode == FV_PAD_CONSTANT)
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "the gradient of a constant padding is a slice");
+    FV_TRY(check_surrounding(s, &x));
+    a->value = 0;
+    return fv_set_output_like(s, 0, FV_F32, &x);
+}
+
+FV_GRADIENT(pad_back_gradient) {
+    if (!wanted[0]) return FV_OK;
+    const fv_attributes a = fv_attributes_of(tape, operation);
+    input_gradient[0] = FV_APPLY(tape, FV_OP_pad, &a, output_gradient[0]);
     return fv_tape_status(tape);
 }
 
@@ -187,4 +270,5 @@ FV_DESC(broadcast, shape, .infer = infer_broadcast, .gradient = broadcast_gradie
 FV_DESC(concat, axis, .infer = infer_concat, .gradient = concat_gradient, .cost = fv_cost_moved);
 FV_DESC(slice, slice, .infer = infer_slice, .gradient = slice_gradient, .cost = fv_cost_moved);
 FV_DESC(transpose, transpose, .infer = infer_transpose, .gradient = transpose_gradient, .cost = fv_cost_moved);
+FV_DESC(pad_gradient, pad, .infer = infer_pad_gradient, .gradient = pad_back_gradient);
 FV_DESC(pad, pad, .infer = infer_pad, .gradient = pad_gradient, .cost = fv_cost_moved);

@@ -73,6 +73,29 @@ RULE(transpose, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 
      .performance = ROWS("x2048,2048 axes1,0", "x32,56,56,64 axes0,3,1,2", "x32,64,56,56 axes0,2,3,1",
                          "x64,224,224,3 axes0,3,1,2", "x32,28,28,4,58 axes0,1,2,4,3"));
 
+/* Surrounded by what is there: one axis and two, with and without axes between them, every type that pad takes. */
+static const char *const surrounded[] = { "x5 before2 after3 reflect",
+                                          "x5 before4 after4 reflect",
+                                          "x5 before2 after7 replicate",
+                                          "x5 before5 after5 circular",
+                                          "x1,4,5,3 before0,1,2,0 after0,2,1,0 reflect",
+                                          "x2,4,5,3 before0,1,2,0 after0,2,1,0 replicate",
+                                          "x2,4,5,3 before0,1,2,0 after0,2,1,0 circular",
+                                          "x2,3,3,17 before0,2,2,0 after0,2,2,0 reflect",
+                                          "x1,2,2,16 before0,9,9,0 after0,9,9,0 replicate",
+                                          "x2,2,3,1 before0,2,3,0 after0,1,3,0 circular",
+                                          "x3,4 before0,1 after0,2 reflect",
+                                          "x3,4 before2,0 after0,0 replicate",
+                                          "x2,3,4,2 before0,2,0,1 after0,0,0,1 reflect",
+                                          "x2,3,4,2 before1,0,0,1 after1,0,0,0 circular",
+                                          "x1,1,6,20 before0,0,3,0 after0,0,3,0 reflect",
+                                          "x2,1,4 before0,3,0 after0,2,0 replicate",
+                                          "x2,9,33 before0,4,0 after0,0,0 circular",
+                                          "x2,3 before0,0 after0,0 reflect",
+                                          "x1,1,1,1 before0,5,5,0 after0,5,5,0 replicate",
+                                          "x8,40,40,8 before0,2,3,0 after0,3,2,0 reflect large",
+                                          NULL };
+
 RULE(pad, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1, .random = random_slice_or_pad,
      .rows = { ROWS("x1 before1 after1", "x1 before0 after5", "x17 before1 after0", "x16,3 before0,1 after0,0",
                     "x3,16 before1,1 after1,1", "x2,3 before0,0 after0,0", "x2,2,2 before1,0,0 after0,0,1",
@@ -81,4 +104,15 @@ RULE(pad, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1, .ra
                     "x5 before3 after4", "x before after", "x2,3,4,2 before0,1,2,0 after0,2,1,0",
                     "x1,1,1,1,1,1 before1,0,1,0,1,0 after0,1,0,1,0,1", "x4,4 before2,2 after2,2 bytes",
                     "x3,4 before1,1 after1,1 ints", "x2,5,5,3 before0,1,1,0 after0,1,1,0", "x10,10 before0,5 after7,0",
-                    "x16,30,30,8 before0,2,2,0 after0,2,2,0 large") });
+                    "x16,30,30,8 before0,2,2,0 after0,2,2,0 large"),
+               surrounded,
+               ROWS("x2,3 before1,2 after0,1 value1.5", "x1,4,4,3 before0,1,1,0 after0,1,1,0 value-2",
+                    "x3,4 before1,1 after1,1 value255 bytes", "x3,4 before1,1 after1,1 value-7 ints",
+                    "x17 before3 after20 value0.1", "x3,4 before1,2 after1,3 reflect bytes",
+                    "x2,3,4,2 before1,2,3,1 after1,2,3,1 reflect", "x2,3,4,2 before1,2,3,1 after2,3,4,2 circular",
+                    "x2,2,2,2 before1,2,3,4 after4,3,2,1 replicate ints", "x4,9 before1,1 after1,1 replicate nan3") },
+     .performance = ROWS("x32,32,32,64 before0,1,1,0 after0,1,1,0", "x32,32,32,64 before0,1,1,0 after0,1,1,0 reflect"));
+
+RULE(pad_gradient, .build = build_shaping, .bound = BOUND_ABSOLUTE, .differentiable = 1,
+     .rows = { surrounded, ROWS("x2,7,5,20 before0,3,2,0 after0,3,2,0 reflect") },
+     .performance = ROWS("x32,32,32,64 before0,1,1,0 after0,1,1,0 reflect"));

@@ -71,9 +71,17 @@ int build_shaping(fv_context *context, problem *p) {
         memcpy(a->slice.size, shape_word(p, "size", 0).dim, sizeof a->slice.size);
     } else if (is(p, "transpose")) {
         for (int i = 0; i < FV_RANK; i++) a->transpose.axes[i] = (int32_t)whole(p, "axes", i, i);
-    } else if (is(p, "pad")) {
+    } else if (is(p, "pad") || is(p, "pad_gradient")) {
+        fv_shape *x = &p->input[0].shape; /* pad_gradient: x is that of pad, and the operand its padded form */
+        a->pad.mode = has_word(p, "reflect")     ? FV_PAD_REFLECT
+                      : has_word(p, "replicate") ? FV_PAD_REPLICATE
+                      : has_word(p, "circular")  ? FV_PAD_CIRCULAR
+                                                 : FV_PAD_CONSTANT;
+        a->pad.value = (float)number(p, "value", 0, 0);
         memcpy(a->pad.before, shape_word(p, "before", 0).dim, sizeof a->pad.before);
         memcpy(a->pad.after, shape_word(p, "after", 0).dim, sizeof a->pad.after);
+        for (int i = 0; i < x->rank && is(p, "pad_gradient"); i++) x->dim[i] += a->pad.before[i] + a->pad.after[i];
+        p->terms = 9;
     }
     return 0;
 }
