@@ -160,6 +160,17 @@ typedef struct fv_pool2d_options {
     size_t struct_size; fv_node input; int32_t size, size_hw[2], stride, stride_hw[2], padding, pad[4];
     bool ceil_mode, exclude_padding; const char *name;
 } fv_pool2d_options;
+/* The same along the steps of [steps, channels]; pad = {before, after}. */
+typedef struct fv_pool1d_options {
+    size_t struct_size; fv_node input; int32_t size, stride, padding, pad[2]; bool ceil_mode, exclude_padding; const char *name;
+} fv_pool1d_options;
+/* Pools to output (default 1) pixels: window p is floor(p in / output) .. ceil((p + 1) in / output) - 1, as in PyTorch and
+ * Keras. */
+typedef struct fv_adaptive_pool2d_options { size_t struct_size; fv_node input; int32_t output, output_hw[2]; const char *name; } fv_adaptive_pool2d_options;
+/* The way back of pool, the output of a max_pool2d layer: each number goes where its window had its maximum, into an image of
+ * the size that was pooled; the rest is zero, and what meets in one place is added (Zeiler & Fergus 2014, PyTorch's
+ * MaxUnpool2d). The net gets pool's input as this layer's second input. */
+typedef struct fv_max_unpool2d_options { size_t struct_size; fv_node input, pool; const char *name; } fv_max_unpool2d_options;
 typedef struct fv_global_pool_options { size_t struct_size; fv_node input; bool keep_dims; const char *name; } fv_global_pool_options;
 
 /* Batch normalisation (Ioffe & Szegedy 2015) over all axes but the last. momentum is the part kept (default 0.99),
@@ -198,6 +209,24 @@ typedef struct fv_flatten_options { size_t struct_size; fv_node input; const cha
 typedef struct fv_reshape_options { size_t struct_size; fv_node input; int64_t shape[FV_RANK]; int32_t rank; const char *name; } fv_reshape_options;
 /* pad = {top, bottom, left, right} */
 typedef struct fv_zero_padding_options { size_t struct_size; fv_node input; int32_t padding, pad[4]; const char *name; } fv_zero_padding_options;
+typedef struct fv_zero_padding1d_options { size_t struct_size; fv_node input; int32_t padding, pad[2]; const char *name; } fv_zero_padding1d_options;
+/* The same with another surrounding: a value, or PyTorch's ReflectionPad2d, ReplicationPad2d, CircularPad2d. */
+typedef struct fv_padding2d_options { size_t struct_size; fv_node input; fv_pad_mode mode; float value; int32_t padding, pad[4]; const char *name; } fv_padding2d_options;
+/* crop = {top, bottom, left, right}, or {before, after}: pixels cut off; cropping: the same on every side */
+typedef struct fv_cropping2d_options { size_t struct_size; fv_node input; int32_t cropping, crop[4]; const char *name; } fv_cropping2d_options;
+typedef struct fv_cropping1d_options { size_t struct_size; fv_node input; int32_t cropping, crop[2]; const char *name; } fv_cropping1d_options;
+/* size (default 2) times as large: nearest (default), bilinear, or bed of nails: pixels at multiples of size, zeros else.
+ * corners as in fv_resizing; whole factors are PyTorch's Upsample and Keras's UpSampling2D. */
+typedef struct fv_up_sampling2d_options { size_t struct_size; fv_node input; int32_t size, size_hw[2]; fv_interpolation interpolation; fv_corners corners; const char *name; } fv_up_sampling2d_options;
+typedef struct fv_up_sampling1d_options { size_t struct_size; fv_node input; int32_t size; const char *name; } fv_up_sampling1d_options;
+/* To height x width: bilinear (default) or nearest. Half-pixel corners (default) are Keras's and those of PyTorch's
+ * align_corners=False and nearest-exact; asymmetric nearest is PyTorch's nearest. No antialiasing. */
+typedef struct fv_resizing_options { size_t struct_size; fv_node input; int32_t height, width; fv_interpolation interpolation; fv_corners corners; const char *name; } fv_resizing_options;
+/* Blocks (default 2) of pixels to channels and back. Pixel (r, s) of a block is channel (r block + s) channels + c, as in
+ * TensorFlow; with channel_major c block^2 + r block + s, as in PyTorch's PixelUnshuffle and PixelShuffle. */
+typedef struct fv_space_to_depth_options { size_t struct_size; fv_node input; int32_t block; bool channel_major; const char *name; } fv_space_to_depth_options;
+/* Channel g n + i of n = channels / groups becomes i groups + g (Zhang et al. 2017, ShuffleNet). */
+typedef struct fv_channel_shuffle_options { size_t struct_size; fv_node input; int32_t groups; const char *name; } fv_channel_shuffle_options;
 /* axis counts the batch as 0; 0 means the last, as in Keras's default -1 */
 typedef struct fv_concat_options { size_t struct_size; fv_nodes inputs; int32_t axis; const char *name; } fv_concat_options;
 typedef struct fv_merge_options { size_t struct_size; fv_nodes inputs; fv_activation activation; const char *name; } fv_merge_options;
@@ -207,6 +236,13 @@ FV_API fv_node fv_conv2d_with(fv_net *, const fv_conv2d_options *);
 FV_API fv_node fv_dense_with(fv_net *, const fv_dense_options *);
 FV_API fv_node fv_max_pool2d_with(fv_net *, const fv_pool2d_options *);
 FV_API fv_node fv_avg_pool2d_with(fv_net *, const fv_pool2d_options *);
+FV_API fv_node fv_max_pool1d_with(fv_net *, const fv_pool1d_options *);
+FV_API fv_node fv_avg_pool1d_with(fv_net *, const fv_pool1d_options *);
+FV_API fv_node fv_adaptive_max_pool2d_with(fv_net *, const fv_adaptive_pool2d_options *);
+FV_API fv_node fv_adaptive_avg_pool2d_with(fv_net *, const fv_adaptive_pool2d_options *);
+FV_API fv_node fv_max_unpool2d_with(fv_net *, const fv_max_unpool2d_options *);
+FV_API fv_node fv_global_avg_pool1d_with(fv_net *, const fv_global_pool_options *);
+FV_API fv_node fv_global_max_pool1d_with(fv_net *, const fv_global_pool_options *);
 FV_API fv_node fv_global_avg_pool_with(fv_net *, const fv_global_pool_options *);
 FV_API fv_node fv_global_max_pool_with(fv_net *, const fv_global_pool_options *);
 FV_API fv_node fv_batch_norm_with(fv_net *, const fv_batch_norm_options *);
@@ -226,6 +262,16 @@ FV_API fv_node fv_activation_with(fv_net *, const fv_activation_options *);
 FV_API fv_node fv_flatten_with(fv_net *, const fv_flatten_options *);
 FV_API fv_node fv_reshape_with(fv_net *, const fv_reshape_options *);
 FV_API fv_node fv_zero_padding_with(fv_net *, const fv_zero_padding_options *);
+FV_API fv_node fv_zero_padding1d_with(fv_net *, const fv_zero_padding1d_options *);
+FV_API fv_node fv_padding2d_with(fv_net *, const fv_padding2d_options *);
+FV_API fv_node fv_cropping2d_with(fv_net *, const fv_cropping2d_options *);
+FV_API fv_node fv_cropping1d_with(fv_net *, const fv_cropping1d_options *);
+FV_API fv_node fv_up_sampling2d_with(fv_net *, const fv_up_sampling2d_options *);
+FV_API fv_node fv_up_sampling1d_with(fv_net *, const fv_up_sampling1d_options *);
+FV_API fv_node fv_resizing_with(fv_net *, const fv_resizing_options *);
+FV_API fv_node fv_space_to_depth_with(fv_net *, const fv_space_to_depth_options *);
+FV_API fv_node fv_depth_to_space_with(fv_net *, const fv_space_to_depth_options *);
+FV_API fv_node fv_channel_shuffle_with(fv_net *, const fv_channel_shuffle_options *);
 FV_API fv_node fv_concat_with(fv_net *, const fv_concat_options *);
 FV_API fv_node fv_add_with(fv_net *, const fv_merge_options *);
 FV_API fv_node fv_subtract_with(fv_net *, const fv_merge_options *);
@@ -470,6 +516,15 @@ FV_API fv_value fv_op_scatter_add(fv_tape *, fv_value numbers, fv_value values, 
 FV_API fv_value fv_op_one_hot(fv_tape *, fv_value numbers, int classes);                      /* f32 [.., classes] */
 FV_API fv_value fv_op_top_k(fv_tape *, fv_value, int k, fv_value *numbers);                   /* of the last axis, largest first; numbers i32, may be NULL */
 FV_API fv_value fv_op_concat(fv_tape *, fv_values, int axis);
+typedef struct fv_window { int32_t size[2], stride[2], pad[4]; bool ceil_mode, exclude_padding; /* stride 0: size; pad: top, bottom, left, right */
+    int32_t output[2];                                                                        /* set: adaptive, and nothing above   */
+    bool flat;                                                                                /* index: row * width + column of the image, not of the window */
+} fv_window;
+FV_API fv_value fv_op_max_pool2d(fv_tape *, fv_value x, const fv_window *, fv_value *index);  /* index may be NULL: where each maximum lies */
+FV_API fv_value fv_op_avg_pool2d(fv_tape *, fv_value x, const fv_window *);
+FV_API fv_value fv_op_max_unpool2d(fv_tape *, fv_value x, fv_value index, const fv_window *, int64_t height, int64_t width);
+FV_API fv_value fv_op_resize(fv_tape *, fv_value x, int64_t height, int64_t width, fv_interpolation, fv_corners); /* [n, h, w, c] */
+FV_API fv_value fv_op_pad(fv_tape *, fv_value x, const int64_t *before, const int64_t *after, fv_pad_mode, float value); /* a number an axis */
 FV_API fv_value fv_op_dense(fv_tape *, fv_value x, fv_value kernel);                          /* x kernel'         */
 FV_API fv_value fv_op_layer_norm(fv_tape *, fv_value x, fv_value gamma, fv_value beta, int axes, float epsilon); /* over the last axes; gamma, beta may be invalid */
 FV_API fv_value fv_op_group_norm(fv_tape *, fv_value x, fv_value gamma, fv_value beta, int groups, float epsilon); /* as many groups as channels: instance norm */
@@ -535,6 +590,13 @@ FV_API int fv_layers(void (*each)(void *user, const fv_layer_info *), void *user
 #define fv_dense(net, ...) fv_dense_with(net, FV_CALL_(fv_dense_options, input, __VA_ARGS__))
 #define fv_max_pool2d(net, ...) fv_max_pool2d_with(net, FV_CALL_(fv_pool2d_options, input, __VA_ARGS__))
 #define fv_avg_pool2d(net, ...) fv_avg_pool2d_with(net, FV_CALL_(fv_pool2d_options, input, __VA_ARGS__))
+#define fv_max_pool1d(net, ...) fv_max_pool1d_with(net, FV_CALL_(fv_pool1d_options, input, __VA_ARGS__))
+#define fv_avg_pool1d(net, ...) fv_avg_pool1d_with(net, FV_CALL_(fv_pool1d_options, input, __VA_ARGS__))
+#define fv_adaptive_max_pool2d(net, ...) fv_adaptive_max_pool2d_with(net, FV_CALL_(fv_adaptive_pool2d_options, input, __VA_ARGS__))
+#define fv_adaptive_avg_pool2d(net, ...) fv_adaptive_avg_pool2d_with(net, FV_CALL_(fv_adaptive_pool2d_options, input, __VA_ARGS__))
+#define fv_max_unpool2d(net, ...) fv_max_unpool2d_with(net, FV_CALL_(fv_max_unpool2d_options, input, __VA_ARGS__))
+#define fv_global_avg_pool1d(net, ...) fv_global_avg_pool1d_with(net, FV_CALL_(fv_global_pool_options, input, __VA_ARGS__))
+#define fv_global_max_pool1d(net, ...) fv_global_max_pool1d_with(net, FV_CALL_(fv_global_pool_options, input, __VA_ARGS__))
 #define fv_global_avg_pool(net, ...) fv_global_avg_pool_with(net, FV_CALL_(fv_global_pool_options, input, __VA_ARGS__))
 #define fv_global_max_pool(net, ...) fv_global_max_pool_with(net, FV_CALL_(fv_global_pool_options, input, __VA_ARGS__))
 #define fv_batch_norm(net, ...) fv_batch_norm_with(net, FV_CALL_(fv_batch_norm_options, input, __VA_ARGS__))
@@ -554,6 +616,16 @@ FV_API int fv_layers(void (*each)(void *user, const fv_layer_info *), void *user
 #define fv_flatten(net, ...) fv_flatten_with(net, FV_CALL_(fv_flatten_options, input, __VA_ARGS__))
 #define fv_reshape(net, ...) fv_reshape_with(net, FV_CALL_(fv_reshape_options, input, __VA_ARGS__))
 #define fv_zero_padding(net, ...) fv_zero_padding_with(net, FV_CALL_(fv_zero_padding_options, input, __VA_ARGS__))
+#define fv_zero_padding1d(net, ...) fv_zero_padding1d_with(net, FV_CALL_(fv_zero_padding1d_options, input, __VA_ARGS__))
+#define fv_padding2d(net, ...) fv_padding2d_with(net, FV_CALL_(fv_padding2d_options, input, __VA_ARGS__))
+#define fv_cropping2d(net, ...) fv_cropping2d_with(net, FV_CALL_(fv_cropping2d_options, input, __VA_ARGS__))
+#define fv_cropping1d(net, ...) fv_cropping1d_with(net, FV_CALL_(fv_cropping1d_options, input, __VA_ARGS__))
+#define fv_up_sampling2d(net, ...) fv_up_sampling2d_with(net, FV_CALL_(fv_up_sampling2d_options, input, __VA_ARGS__))
+#define fv_up_sampling1d(net, ...) fv_up_sampling1d_with(net, FV_CALL_(fv_up_sampling1d_options, input, __VA_ARGS__))
+#define fv_resizing(net, ...) fv_resizing_with(net, FV_CALL_(fv_resizing_options, input, __VA_ARGS__))
+#define fv_space_to_depth(net, ...) fv_space_to_depth_with(net, FV_CALL_(fv_space_to_depth_options, input, __VA_ARGS__))
+#define fv_depth_to_space(net, ...) fv_depth_to_space_with(net, FV_CALL_(fv_space_to_depth_options, input, __VA_ARGS__))
+#define fv_channel_shuffle(net, ...) fv_channel_shuffle_with(net, FV_CALL_(fv_channel_shuffle_options, input, __VA_ARGS__))
 #define fv_concat(net, ...) fv_concat_with(net, FV_CALL_(fv_concat_options, inputs, __VA_ARGS__))
 #define fv_add(net, ...) fv_add_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))
 #define fv_subtract(net, ...) fv_subtract_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))

@@ -23,6 +23,7 @@ typedef struct fv_keras_reader {
     const char *layer, *class_name; /* for messages */
     const json_t *config;
     const fv_shape *input;          /* of its first input, dim[0] = 0; NULL: it has none */
+    bool sequence;                  /* a layer of sequences: a pair of sizes is one number, and 1 */
     int status;
 } fv_keras_reader;
 int fv_keras_read(fv_keras_reader *, fv_layer_kind *, fv_layer_options *);
@@ -38,10 +39,21 @@ void fv_keras_float(fv_keras_reader *, const char *keys, float *out);
 void fv_keras_activation(fv_keras_reader *, const char *keys, fv_activation *out);
 void fv_keras_initializer(fv_keras_reader *, const char *keys, fv_initializer *out);
 void fv_keras_regularizer(fv_keras_reader *, const char *keys, float *l1, float *l2);
+void fv_keras_padding(fv_keras_reader *, int32_t *padding, int32_t pad[4]); /* "valid", "same"; ours also "full" and pad */
+/* The same pixels everywhere, [vertical, horizontal] or [[top, bottom], [left, right]]; of sequences [before, after]. */
+void fv_keras_sides(fv_keras_reader *, const char *key, int32_t otherwise, int32_t sides[4]);
 /* Puts a value into an object; what fails makes the object NULL, and it stays so. */
 void fv_json_put(json_t **object, const char *key, json_t *value);
 json_t *fv_json_float(float);                    /* the shortest number that reads back as the same float */
 json_t *fv_json_pair(const int32_t pair[2]);
+json_t *fv_json_window(const fv_layer *, const int32_t pair[2]); /* one number for a layer of sequences */
+json_t *fv_json_sides(const fv_layer *, const int32_t sides[4]); /* [[top, bottom], [left, right]], or [before, after] */
 json_t *fv_json_initializer(const fv_initializer *);
 json_t *fv_json_regularizer(float l1, float l2);
+
+/* config_sampling.c: layers that change the size of an image without weights. */
+typedef void fv_keras_read_function(fv_keras_reader *, fv_layer_options *);
+fv_keras_read_function fv_keras_read_adaptive_pool, fv_keras_read_padding2d, fv_keras_read_cropping,
+    fv_keras_read_up_sampling, fv_keras_read_resizing, fv_keras_read_space_to_depth, fv_keras_read_channel_shuffle;
+json_t *fv_keras_write_sampling(const fv_layer *);
 #endif

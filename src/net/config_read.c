@@ -6,7 +6,7 @@
 
 /* ---- Pieces ------------------------------------------------------------------------------------------------------ */
 
-static void read_padding(fv_keras_reader *r, int32_t *padding, int32_t pad[4]) {
+void fv_keras_padding(fv_keras_reader *r, int32_t *padding, int32_t pad[4]) {
     const json_t *value = fv_keras_value(r, "padding|border_mode"), *sides = json_object_get(r->config, "pad");
     const char *name = value ? json_string_value(value) : "valid";
     bool ours = !strncmp(r->class_name, "fovea>", 6);
@@ -45,7 +45,7 @@ static void read_conv2d(fv_keras_reader *r, fv_layer_options *options) {
     fv_keras_pair(r, "strides|subsample", o->stride_hw);
     fv_keras_pair(r, "dilation_rate", o->dilation_hw);
     fv_keras_int(r, "groups", &o->groups);
-    read_padding(r, &o->padding, o->pad);
+    fv_keras_padding(r, &o->padding, o->pad);
     fv_keras_activation(r, "activation", &o->activation);
     read_use_bias(r, &o->no_bias);
     fv_keras_initializer(r, "kernel_initializer|init", &o->kernel_initializer);
@@ -64,7 +64,7 @@ static void read_depthwise(fv_keras_reader *r, fv_layer_options *options) {
     fv_keras_pair(r, "kernel_size", o->kernel_hw);
     fv_keras_pair(r, "strides", o->stride_hw);
     fv_keras_pair(r, "dilation_rate", o->dilation_hw);
-    read_padding(r, &o->padding, o->pad);
+    fv_keras_padding(r, &o->padding, o->pad);
     fv_keras_activation(r, "activation", &o->activation);
     read_use_bias(r, &o->no_bias);
     fv_keras_initializer(r, "depthwise_initializer", &o->kernel_initializer);
@@ -83,9 +83,10 @@ static void read_depthwise(fv_keras_reader *r, fv_layer_options *options) {
 
 static void read_pool2d(fv_keras_reader *r, fv_layer_options *options) {
     fv_pool2d_options *o = &options->pool;
-    fv_keras_pair(r, "pool_size", o->size_hw);
-    fv_keras_pair(r, "strides", o->stride_hw);
-    read_padding(r, &o->padding, o->pad);
+    if (r->sequence) o->size_hw[0] = 2, o->size_hw[1] = 1;
+    fv_keras_pair(r, "pool_size|pool_length", o->size_hw);
+    fv_keras_pair(r, "strides|stride", o->stride_hw);
+    fv_keras_padding(r, &o->padding, o->pad);
     if (strncmp(r->class_name, "fovea>", 6)) return;
     fv_keras_bool(r, "ceil_mode", &o->ceil_mode);
     fv_keras_bool(r, "exclude_padding", &o->exclude_padding);
@@ -95,20 +96,8 @@ static void read_global_pool(fv_keras_reader *r, fv_layer_options *options) {
     fv_keras_bool(r, "keepdims", &options->global_pool.keep_dims);
 }
 
-/* One number, [vertical, horizontal], or [[top, bottom], [left, right]]. */
 static void read_zero_padding(fv_keras_reader *r, fv_layer_options *options) {
-    const json_t *value = fv_keras_value(r, "padding");
-    int32_t *pad = options->zero_padding.pad;
-    for (int side = 0; side < 4; side++) {
-        const json_t *pixels = json_is_array(value) ? json_array_get(value, (size_t)side / 2) : value;
-        if (json_is_array(pixels)) pixels = json_array_get(pixels, (size_t)side % 2);
-        json_int_t number = value ? json_integer_value(pixels) : 1; /* Keras's default */
-        if ((value && !json_is_integer(pixels)) || number < 0 || number > INT32_MAX) {
-            fv_keras_fail(r, FV_ERROR_FORMAT, "option 'padding' is not a number of pixels for each side");
-            return;
-        }
-        pad[side] = (int32_t)number;
-    }
+    fv_keras_sides(r, "padding", 1, options->zero_padding.pad); /* Keras's default */
 }
 
 /* ---- The others -------------------------------------------------------------------------------------------------- */
@@ -303,6 +292,17 @@ static const struct keras_class {
     { "fovea>MaxPooling2D", FV_LAYER_MAX_POOL2D, read_pool2d, "pool_size strides padding pad ceil_mode " },
     { "fovea>AveragePooling2D", FV_LAYER_AVG_POOL2D, read_pool2d,
       "pool_size strides padding pad ceil_mode exclude_padding " },
+    { "MaxPooling1D", FV_LAYER_MAX_POOL1D, read_pool2d, "pool_size strides padding border_mode pool_length stride " },
+    { "AveragePooling1D", FV_LAYER_AVG_POOL1D, read_pool2d,
+      "pool_size strides padding border_mode pool_length stride " },
+    { "fovea>MaxPooling1D", FV_LAYER_MAX_POOL1D, read_pool2d, "pool_size strides padding pad ceil_mode " },
+    { "fovea>AveragePooling1D", FV_LAYER_AVG_POOL1D, read_pool2d,
+      "pool_size strides padding pad ceil_mode exclude_padding " },
+    { "fovea>MaxUnpooling2D", FV_LAYER_MAX_UNPOOL2D, read_pool2d, "pool_size strides padding pad ceil_mode " },
+    { "AdaptiveMaxPooling2D", FV_LAYER_ADAPTIVE_MAX_POOL2D, fv_keras_read_adaptive_pool, "output_size " },
+    { "AdaptiveAveragePooling2D", FV_LAYER_ADAPTIVE_AVG_POOL2D, fv_keras_read_adaptive_pool, "output_size " },
+    { "GlobalAveragePooling1D", FV_LAYER_GLOBAL_AVG_POOL1D, read_global_pool, "keepdims " },
+    { "GlobalMaxPooling1D", FV_LAYER_GLOBAL_MAX_POOL1D, read_global_pool, "keepdims " },
     { "GlobalAveragePooling2D", FV_LAYER_GLOBAL_AVG_POOL, read_global_pool, "keepdims " },
     { "GlobalMaxPooling2D", FV_LAYER_GLOBAL_MAX_POOL, read_global_pool, "keepdims " },
     { "BatchNormalization", FV_LAYER_BATCH_NORM, read_batch_norm,
@@ -327,6 +327,21 @@ static const struct keras_class {
     { "Flatten", FV_LAYER_FLATTEN, read_nothing, "" },
     { "Reshape", FV_LAYER_RESHAPE, read_reshape, "target_shape dims " },
     { "ZeroPadding2D", FV_LAYER_ZERO_PADDING, read_zero_padding, "padding " },
+    { "ZeroPadding1D", FV_LAYER_ZERO_PADDING1D, read_zero_padding, "padding " },
+    { "fovea>ConstantPadding2D", FV_LAYER_PADDING2D, fv_keras_read_padding2d, "padding value " },
+    { "fovea>ReflectionPadding2D", FV_LAYER_PADDING2D, fv_keras_read_padding2d, "padding " },
+    { "fovea>ReplicationPadding2D", FV_LAYER_PADDING2D, fv_keras_read_padding2d, "padding " },
+    { "fovea>CircularPadding2D", FV_LAYER_PADDING2D, fv_keras_read_padding2d, "padding " },
+    { "Cropping2D", FV_LAYER_CROPPING2D, fv_keras_read_cropping, "cropping " },
+    { "Cropping1D", FV_LAYER_CROPPING1D, fv_keras_read_cropping, "cropping " },
+    { "UpSampling2D", FV_LAYER_UP_SAMPLING2D, fv_keras_read_up_sampling, "size interpolation " },
+    { "fovea>UpSampling2D", FV_LAYER_UP_SAMPLING2D, fv_keras_read_up_sampling, "size interpolation corners " },
+    { "UpSampling1D", FV_LAYER_UP_SAMPLING1D, fv_keras_read_up_sampling, "size length " },
+    { "Resizing", FV_LAYER_RESIZING, fv_keras_read_resizing, "height width interpolation fill_mode " },
+    { "fovea>Resizing", FV_LAYER_RESIZING, fv_keras_read_resizing, "height width interpolation corners " },
+    { "fovea>SpaceToDepth", FV_LAYER_SPACE_TO_DEPTH, fv_keras_read_space_to_depth, "block channel_major " },
+    { "fovea>DepthToSpace", FV_LAYER_DEPTH_TO_SPACE, fv_keras_read_space_to_depth, "block channel_major " },
+    { "fovea>ChannelShuffle", FV_LAYER_CHANNEL_SHUFFLE, fv_keras_read_channel_shuffle, "groups " },
     { "Concatenate", FV_LAYER_CONCAT, read_concat, "axis " },
     { "Add", FV_LAYER_ADD, read_nothing, "" },
     { "Subtract", FV_LAYER_SUBTRACT, read_nothing, "" },
@@ -374,6 +389,7 @@ int fv_keras_read(fv_keras_reader *r, fv_layer_kind *kind, fv_layer_options *opt
             return fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "option '%.60s' is not supported", key);
     }
     *kind = class->kind;
+    r->sequence = fv_layer_types[class->kind].sequence;
     class->read(r, options);
     return r->status;
 }

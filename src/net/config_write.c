@@ -88,11 +88,12 @@ static void write_conv2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
 
 static void write_pool2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     const fv_pool2d_options *o = &layer->options.pool;
-    bool average = layer->kind == FV_LAYER_AVG_POOL2D, padded = o->padding == FV_FULL || any(o->pad, 4);
-    bool whole = fv_pool2d_is_ours(layer), split = padded && !whole;
+    bool average = layer->kind == FV_LAYER_AVG_POOL2D || layer->kind == FV_LAYER_AVG_POOL1D;
+    bool padded = o->padding == FV_FULL || any(o->pad, 4);
+    bool whole = fv_pool2d_is_ours(layer) || layer->kind == FV_LAYER_MAX_UNPOOL2D, split = padded && !whole;
     json_t *config = json_object();
-    fv_json_put(&config, "pool_size", fv_json_pair(o->size_hw));
-    fv_json_put(&config, "strides", fv_json_pair(o->stride_hw));
+    fv_json_put(&config, "pool_size", fv_json_window(layer, o->size_hw));
+    fv_json_put(&config, "strides", fv_json_window(layer, o->stride_hw));
     fv_json_put(&config, "padding", json_string(padding_name(split ? FV_VALID : o->padding)));
     fv_json_put(&config, "data_format", json_string("channels_last"));
     if (whole) {
@@ -229,6 +230,15 @@ static void write_zero_padding(const fv_layer *layer, fv_keras_part parts[FV_PAR
     write_zeros(&parts[FV_PART_MAIN], layer->options.zero_padding.pad);
 }
 
+static void write_zero_padding1d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    parts[FV_PART_MAIN].config = json_pack("{s:o,s:s}", "padding", fv_json_sides(layer, layer->options.zero_padding.pad),
+                                           "data_format", "channels_last");
+}
+
+static void write_sampling(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    parts[FV_PART_MAIN].config = fv_keras_write_sampling(layer);
+}
+
 static void write_concat(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     parts[FV_PART_MAIN].config = json_pack("{s:i}", "axis", (int)layer->options.concat.axis);
 }
@@ -261,6 +271,23 @@ static void (*const writers[FV_LAYER_KIND_COUNT])(const fv_layer *, fv_keras_par
     [FV_LAYER_FLATTEN] = write_nothing,
     [FV_LAYER_RESHAPE] = write_reshape,
     [FV_LAYER_ZERO_PADDING] = write_zero_padding,
+    [FV_LAYER_MAX_POOL1D] = write_pool2d,
+    [FV_LAYER_AVG_POOL1D] = write_pool2d,
+    [FV_LAYER_MAX_UNPOOL2D] = write_pool2d,
+    [FV_LAYER_GLOBAL_AVG_POOL1D] = write_global_pool,
+    [FV_LAYER_GLOBAL_MAX_POOL1D] = write_global_pool,
+    [FV_LAYER_ADAPTIVE_MAX_POOL2D] = write_sampling,
+    [FV_LAYER_ADAPTIVE_AVG_POOL2D] = write_sampling,
+    [FV_LAYER_ZERO_PADDING1D] = write_zero_padding1d,
+    [FV_LAYER_PADDING2D] = write_sampling,
+    [FV_LAYER_CROPPING2D] = write_sampling,
+    [FV_LAYER_CROPPING1D] = write_sampling,
+    [FV_LAYER_UP_SAMPLING2D] = write_sampling,
+    [FV_LAYER_UP_SAMPLING1D] = write_sampling,
+    [FV_LAYER_RESIZING] = write_sampling,
+    [FV_LAYER_SPACE_TO_DEPTH] = write_sampling,
+    [FV_LAYER_DEPTH_TO_SPACE] = write_sampling,
+    [FV_LAYER_CHANNEL_SHUFFLE] = write_sampling,
     [FV_LAYER_CONCAT] = write_concat,
     [FV_LAYER_ADD] = write_merge,
     [FV_LAYER_SUBTRACT] = write_merge,

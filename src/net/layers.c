@@ -135,12 +135,7 @@ static fv_value record_dense(fv_recording *r, fv_layer *layer, const fv_value *i
 /* ---- Global pooling: a reduction over height and width ----------------------------------------------------------- */
 
 static int build_global_pool(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
-    if (inputs->rank == 4) return FV_OK;
-    fv_shape shape = *inputs;
-    shape.dim[0] = 0;
-    char text[128];
-    return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "its input must be (None, height, width, channels), not %s",
-                         fv_net_shape_text(&shape, text));
+    return fv_check_images(net, layer, inputs);
 }
 
 static fv_value record_global_pool(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
@@ -148,7 +143,8 @@ static fv_value record_global_pool(fv_recording *r, fv_layer *layer, const fv_va
     memset(&attributes, 0, sizeof attributes);
     attributes.reduce.axes = 1u << 1 | 1u << 2;
     attributes.reduce.keep_dims = layer->options.global_pool.keep_dims;
-    return FV_APPLY(r->tape, layer->kind == FV_LAYER_GLOBAL_AVG_POOL ? FV_OP_mean : FV_OP_max, &attributes, inputs[0]);
+    bool average = layer->kind == FV_LAYER_GLOBAL_AVG_POOL || layer->kind == FV_LAYER_GLOBAL_AVG_POOL1D;
+    return FV_APPLY(r->tape, average ? FV_OP_mean : FV_OP_max, &attributes, inputs[0]);
 }
 
 /* ---- Batch normalisation ----------------------------------------------------------------------------------------- */
@@ -390,6 +386,34 @@ const fv_layer_type fv_layer_types[FV_LAYER_KIND_COUNT] = {
     [FV_LAYER_ADD] = { "Add", "add", 2, -1, build_merge, record_merge },
     [FV_LAYER_SUBTRACT] = { "Subtract", "subtract", 2, 2, build_merge, record_merge },
     [FV_LAYER_MULTIPLY] = { "Multiply", "multiply", 2, -1, build_merge, record_merge },
+    [FV_LAYER_MAX_POOL1D] = { "MaxPooling1D", "max_pooling1d", 1, 1, fv_build_pool2d, fv_record_max_pool2d, true },
+    [FV_LAYER_AVG_POOL1D] = { "AveragePooling1D", "average_pooling1d", 1, 1, fv_build_pool2d, fv_record_avg_pool2d,
+                              true },
+    [FV_LAYER_GLOBAL_AVG_POOL1D] = { "GlobalAveragePooling1D", "global_average_pooling1d", 1, 1, build_global_pool,
+                                     record_global_pool, true },
+    [FV_LAYER_GLOBAL_MAX_POOL1D] = { "GlobalMaxPooling1D", "global_max_pooling1d", 1, 1, build_global_pool,
+                                     record_global_pool, true },
+    [FV_LAYER_ADAPTIVE_MAX_POOL2D] = { "AdaptiveMaxPooling2D", "adaptive_max_pooling2d", 1, 1, fv_build_adaptive_pool,
+                                       fv_record_adaptive_pool },
+    [FV_LAYER_ADAPTIVE_AVG_POOL2D] = { "AdaptiveAveragePooling2D", "adaptive_average_pooling2d", 1, 1,
+                                       fv_build_adaptive_pool, fv_record_adaptive_pool },
+    [FV_LAYER_MAX_UNPOOL2D] = { "fovea>MaxUnpooling2D", "max_unpooling2d", 2, 2, fv_build_max_unpool,
+                                fv_record_max_unpool },
+    [FV_LAYER_ZERO_PADDING1D] = { "ZeroPadding1D", "zero_padding1d", 1, 1, fv_build_zero_padding,
+                                  fv_record_zero_padding, true },
+    [FV_LAYER_PADDING2D] = { "fovea>ConstantPadding2D", "padding2d", 1, 1, fv_build_padding, fv_record_padding },
+    [FV_LAYER_CROPPING2D] = { "Cropping2D", "cropping2d", 1, 1, fv_build_cropping, fv_record_cropping },
+    [FV_LAYER_CROPPING1D] = { "Cropping1D", "cropping1d", 1, 1, fv_build_cropping, fv_record_cropping, true },
+    [FV_LAYER_UP_SAMPLING2D] = { "UpSampling2D", "up_sampling2d", 1, 1, fv_build_up_sampling, fv_record_up_sampling },
+    [FV_LAYER_UP_SAMPLING1D] = { "UpSampling1D", "up_sampling1d", 1, 1, fv_build_up_sampling, fv_record_up_sampling,
+                                 true },
+    [FV_LAYER_RESIZING] = { "Resizing", "resizing", 1, 1, fv_build_resizing, fv_record_resizing },
+    [FV_LAYER_SPACE_TO_DEPTH] = { "fovea>SpaceToDepth", "space_to_depth", 1, 1, fv_build_space_to_depth,
+                                  fv_record_space_to_depth },
+    [FV_LAYER_DEPTH_TO_SPACE] = { "fovea>DepthToSpace", "depth_to_space", 1, 1, fv_build_space_to_depth,
+                                  fv_record_space_to_depth },
+    [FV_LAYER_CHANNEL_SHUFFLE] = { "fovea>ChannelShuffle", "channel_shuffle", 1, 1, fv_build_channel_shuffle,
+                                   fv_record_channel_shuffle },
     [FV_LAYER_NET] = { "Functional", "net", 1, -1, NULL, NULL },
 };
 
@@ -400,6 +424,9 @@ const char *fv_layer_class_name(const fv_layer *layer) {
     }
     if (layer->kind == FV_LAYER_MAX_POOL2D && fv_pool2d_is_ours(layer)) return "fovea>MaxPooling2D";
     if (layer->kind == FV_LAYER_AVG_POOL2D && fv_pool2d_is_ours(layer)) return "fovea>AveragePooling2D";
+    if (layer->kind == FV_LAYER_MAX_POOL1D && fv_pool2d_is_ours(layer)) return "fovea>MaxPooling1D";
+    if (layer->kind == FV_LAYER_AVG_POOL1D && fv_pool2d_is_ours(layer)) return "fovea>AveragePooling1D";
+    if (fv_sampling_class(layer)) return fv_sampling_class(layer);
     if (layer->kind == FV_LAYER_NET && fv_net_is_chain(layer->inner)) return "Sequential";
     return fv_layer_types[layer->kind].class_name;
 }

@@ -12,14 +12,13 @@ static void window_padding(int32_t padding, const int32_t given[4], const fv_sha
         fv_window_padding(padding, x->dim[1 + axis], kernel[axis], dilation[axis], stride[axis], out + 2 * axis);
 }
 
-static int check_positive(const fv_net *net, const fv_layer *layer, const char *what, const int32_t pair[2]) {
+int fv_check_positive(const fv_net *net, const fv_layer *layer, const char *what, const int32_t pair[2]) {
     if (pair[0] >= 1 && pair[1] >= 1) return FV_OK;
     return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "%s is %dx%d: at least 1 is needed", what, (int)pair[0],
                          (int)pair[1]);
 }
 
-/* pad overrides padding; equal pixels on every side are the same in either form. */
-static int resolve_padding(const fv_net *net, const fv_layer *layer, int32_t *padding, int32_t pad[4]) {
+int fv_resolve_padding(const fv_net *net, const fv_layer *layer, int32_t *padding, int32_t pad[4]) {
     bool per_side = false;
     for (int side = 0; side < 4; side++) {
         if (pad[side] < 0)
@@ -34,7 +33,7 @@ static int resolve_padding(const fv_net *net, const fv_layer *layer, int32_t *pa
     return FV_OK;
 }
 
-static int check_images(const fv_net *net, const fv_layer *layer, const fv_shape *x) {
+int fv_check_images(const fv_net *net, const fv_layer *layer, const fv_shape *x) {
     if (x->rank == 4) return FV_OK;
     fv_shape shape = *x;
     shape.dim[0] = 0;
@@ -57,10 +56,10 @@ static int resolve_conv2d(const fv_net *net, const fv_layer *layer, fv_conv2d_op
     if (!o->groups) o->groups = 1;
     if (o->filters < 1)
         return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "filters are %d: at least 1 is needed", (int)o->filters);
-    if (check_positive(net, layer, "kernel", o->kernel_hw) || check_positive(net, layer, "stride", o->stride_hw) ||
-        check_positive(net, layer, "dilation", o->dilation_hw))
+    if (fv_check_positive(net, layer, "kernel", o->kernel_hw) || fv_check_positive(net, layer, "stride", o->stride_hw) ||
+        fv_check_positive(net, layer, "dilation", o->dilation_hw))
         return FV_ERROR_ARGUMENT;
-    if (resolve_padding(net, layer, &o->padding, o->pad)) return FV_ERROR_ARGUMENT;
+    if (fv_resolve_padding(net, layer, &o->padding, o->pad)) return FV_ERROR_ARGUMENT;
     if (o->groups < 1 || x->dim[3] % o->groups || o->filters % o->groups)
         return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "%d groups do not divide its %lld channels and %d filters",
                              (int)o->groups, (long long)x->dim[3], (int)o->filters);
@@ -71,7 +70,7 @@ static int resolve_conv2d(const fv_net *net, const fv_layer *layer, fv_conv2d_op
 
 int fv_build_conv2d(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_conv2d_options *o = &layer->options.conv2d;
-    int status = check_images(net, layer, x);
+    int status = fv_check_images(net, layer, x);
     if (!status) status = resolve_conv2d(net, layer, o, x);
     if (status) return status;
     layer->frozen = o->frozen;
@@ -131,14 +130,14 @@ fv_value fv_record_conv2d(fv_recording *r, fv_layer *layer, const fv_value *inpu
 
 int fv_build_pool2d(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_pool2d_options *o = &layer->options.pool;
-    if (check_images(net, layer, x)) return FV_ERROR_SHAPE;
+    if (fv_check_images(net, layer, x)) return FV_ERROR_SHAPE;
     fv_option_pair(o->size, o->size_hw, 2, o->size_hw);
     for (int axis = 0; axis < 2; axis++)
         if (!o->stride_hw[axis]) o->stride_hw[axis] = o->stride ? o->stride : o->size_hw[axis];
     o->size = o->stride = 0;
-    if (check_positive(net, layer, "size", o->size_hw) || check_positive(net, layer, "stride", o->stride_hw))
+    if (fv_check_positive(net, layer, "size", o->size_hw) || fv_check_positive(net, layer, "stride", o->stride_hw))
         return FV_ERROR_ARGUMENT;
-    return resolve_padding(net, layer, &o->padding, o->pad);
+    return fv_resolve_padding(net, layer, &o->padding, o->pad);
 }
 
 static void pool_attributes(fv_recording *r, const fv_layer *layer, fv_value input, fv_attributes *attributes) {
@@ -166,21 +165,50 @@ fv_value fv_record_avg_pool2d(fv_recording *r, fv_layer *layer, const fv_value *
     return FV_APPLY(r->tape, FV_OP_avg_pool2d, &attributes, inputs[0]);
 }
 
-/* Keras pads a pool only as "same", and has no partial windows. Zeros around an average count like padding does. */
+/* Keras pads a pool only as "same", and has no partial windows. Zeros around the average of an image count like padding
+ * does. */
 bool fv_pool2d_is_ours(const fv_layer *layer) {
     const fv_pool2d_options *o = &layer->options.pool;
     bool padded = o->padding == FV_FULL || o->pad[0] || o->pad[1] || o->pad[2] || o->pad[3];
-    return o->ceil_mode || (padded && (layer->kind == FV_LAYER_MAX_POOL2D || o->exclude_padding));
+    return o->ceil_mode || (padded && (layer->kind != FV_LAYER_AVG_POOL2D || o->exclude_padding));
+}
+
+/* ---- The way back of a maximum: options are those of the pool, the second input is its input --------------------- */
+
+int fv_build_max_unpool(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
+    return fv_build_pool2d(net, layer, inputs + 1, 1);
+}
+
+/* The index of the pool itself when it was recorded on this input already: then it costs nothing. */
+static fv_value index_of_maxima(fv_recording *r, fv_value x, const fv_attributes *attributes) {
+    for (int32_t i = r->tape->operation_count - 1; i >= 0; i--) {
+        const fv_operation *o = &r->tape->operation[i];
+        if (o->op == FV_OP_max_pool2d && fv_tape_input(r->tape, i, 0).id == x.id &&
+            !memcmp(&o->attributes, attributes, sizeof *attributes))
+            return fv_tape_output(r->tape, i, 1);
+    }
+    int32_t operation = fv_tape_append(r->tape, FV_OP_max_pool2d, attributes, &x, 1);
+    return operation < 0 ? (fv_value){0} : fv_tape_output(r->tape, operation, 1);
+}
+
+fv_value fv_record_max_unpool(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
+    fv_attributes attributes;
+    pool_attributes(r, layer, inputs[1], &attributes);
+    attributes.pool.exclude_padding = 0;
+    fv_value index = index_of_maxima(r, inputs[1], &attributes);
+    if (!index.id) return index;
+    memcpy(attributes.pool.shape, fv_tape_value_of(r->tape, inputs[1])->shape.dim, sizeof attributes.pool.shape);
+    return FV_APPLY(r->tape, FV_OP_max_pool2d_gradient, &attributes, index, inputs[0]);
 }
 
 /* ---- Zeros around an image --------------------------------------------------------------------------------------- */
 
 int fv_build_zero_padding(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_zero_padding_options *o = &layer->options.zero_padding;
-    if (check_images(net, layer, x)) return FV_ERROR_SHAPE;
+    if (fv_check_images(net, layer, x)) return FV_ERROR_SHAPE;
     if (o->padding < 0)
         return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "padding %d is not a number of pixels", (int)o->padding);
-    return resolve_padding(net, layer, &o->padding, o->pad);
+    return fv_resolve_padding(net, layer, &o->padding, o->pad);
 }
 
 fv_value fv_record_zero_padding(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {

@@ -327,14 +327,26 @@ static int make_nodes(fv_net *net, const fv_layer *layer, int32_t index, const f
     return status ? status : outputs;
 }
 
+static int image_of_sequence(const fv_net *net, const fv_layer *layer, const fv_net_node *node, fv_shape *shape) {
+    char text[128];
+    if (shape->rank != 3)
+        return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "its input must be (None, steps, channels), not %s",
+                             fv_net_shape_text(&node->shape, text));
+    *shape = (fv_shape){ 4, { shape->dim[0], shape->dim[1], 1, shape->dim[2] } };
+    return FV_OK;
+}
+
 static int build(fv_net *net, fv_layer *layer, const fv_node *inputs, int32_t count) {
     const fv_layer_type *type = &fv_layer_types[layer->kind];
     int status = check_inputs(net, layer, inputs, count);
     if (status || !type->build) return status;
     fv_shape *shapes = fv_alloc(net->object.context, (size_t)count, sizeof(fv_shape), "shapes of inputs");
     if (!shapes) return FV_ERROR_MEMORY;
-    for (int32_t i = 0; i < count; i++) shapes[i] = net->node[inputs[i].id - 1].trial[0];
-    status = type->build(net, layer, shapes, count);
+    for (int32_t i = 0; i < count && !status; i++) {
+        shapes[i] = net->node[inputs[i].id - 1].trial[0];
+        if (type->sequence) status = image_of_sequence(net, layer, &net->node[inputs[i].id - 1], &shapes[i]);
+    }
+    if (!status) status = type->build(net, layer, shapes, count);
     fv_free(shapes);
     if (!status && layer->weight_count && net->store && !net->measuring)
         status = fv_layer_fail(net, layer, FV_ERROR_ARGUMENT,

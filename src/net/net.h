@@ -17,7 +17,12 @@ typedef enum fv_layer_kind {
     FV_LAYER_ACTIVATION, FV_LAYER_FLATTEN, FV_LAYER_RESHAPE, FV_LAYER_ZERO_PADDING, FV_LAYER_CONCAT, FV_LAYER_ADD,
     FV_LAYER_LAYER_NORM, FV_LAYER_GROUP_NORM, FV_LAYER_RMS_NORM, FV_LAYER_UNIT_NORM,
     FV_LAYER_SPATIAL_DROPOUT1D, FV_LAYER_SPATIAL_DROPOUT2D, FV_LAYER_ALPHA_DROPOUT, FV_LAYER_GAUSSIAN_DROPOUT, FV_LAYER_GAUSSIAN_NOISE,
-    FV_LAYER_SUBTRACT, FV_LAYER_MULTIPLY, FV_LAYER_NET, FV_LAYER_KIND_COUNT
+    FV_LAYER_SUBTRACT, FV_LAYER_MULTIPLY,
+    FV_LAYER_MAX_POOL1D, FV_LAYER_AVG_POOL1D, FV_LAYER_GLOBAL_AVG_POOL1D, FV_LAYER_GLOBAL_MAX_POOL1D,
+    FV_LAYER_ADAPTIVE_MAX_POOL2D, FV_LAYER_ADAPTIVE_AVG_POOL2D, FV_LAYER_MAX_UNPOOL2D, FV_LAYER_ZERO_PADDING1D,
+    FV_LAYER_PADDING2D, FV_LAYER_CROPPING2D, FV_LAYER_CROPPING1D, FV_LAYER_UP_SAMPLING2D, FV_LAYER_UP_SAMPLING1D,
+    FV_LAYER_RESIZING, FV_LAYER_SPACE_TO_DEPTH, FV_LAYER_DEPTH_TO_SPACE, FV_LAYER_CHANNEL_SHUFFLE,
+    FV_LAYER_NET, FV_LAYER_KIND_COUNT
 } fv_layer_kind;
 
 typedef union fv_layer_options {
@@ -38,6 +43,13 @@ typedef union fv_layer_options {
     fv_flatten_options flatten;
     fv_reshape_options reshape;
     fv_zero_padding_options zero_padding;
+    fv_adaptive_pool2d_options adaptive_pool;
+    fv_padding2d_options padding;
+    fv_cropping2d_options cropping;
+    fv_up_sampling2d_options up_sampling;
+    fv_resizing_options resizing;
+    fv_space_to_depth_options space_to_depth;
+    fv_channel_shuffle_options channel_shuffle;
     fv_concat_options concat;
     fv_merge_options merge;
 } fv_layer_options;          /* with defaults resolved; name, input(s) cleared */
@@ -130,6 +142,9 @@ typedef struct fv_layer_type {
     /* Appends the operations. Weights come through fv_record_weight. Shape errors come from infer, with the layer's
      * name. */
     fv_value (*record)(fv_recording *, fv_layer *, const fv_value *inputs, int32_t count);
+    /* Its inputs [n, steps, channels] come to build and record as images [n, steps, 1, channels], and what it records
+       loses that axis again: so a layer of sequences has the functions of one of images. */
+    bool sequence;
 } fv_layer_type;
 extern const fv_layer_type fv_layer_types[FV_LAYER_KIND_COUNT];
 
@@ -167,6 +182,10 @@ bool fv_pool2d_is_ours(const fv_layer *);           /* Keras has no such pool */
 const char *fv_activation_name(fv_activation);      /* Keras's: "relu"; NULL: no such activation */
 fv_value fv_record_activation(fv_recording *, fv_value, fv_activation);
 /* layers_window.c */
+int fv_check_images(const fv_net *, const fv_layer *, const fv_shape *);
+/* pad overrides padding; equal pixels on every side are the same in either form. */
+int fv_resolve_padding(const fv_net *, const fv_layer *, int32_t *padding, int32_t pad[4]);
+int fv_check_positive(const fv_net *, const fv_layer *, const char *what, const int32_t pair[2]);
 int fv_build_conv2d(fv_net *, fv_layer *, const fv_shape *, int32_t);
 int fv_build_pool2d(fv_net *, fv_layer *, const fv_shape *, int32_t);
 int fv_build_zero_padding(fv_net *, fv_layer *, const fv_shape *, int32_t);
@@ -174,6 +193,24 @@ fv_value fv_record_conv2d(fv_recording *, fv_layer *, const fv_value *, int32_t)
 fv_value fv_record_max_pool2d(fv_recording *, fv_layer *, const fv_value *, int32_t);
 fv_value fv_record_avg_pool2d(fv_recording *, fv_layer *, const fv_value *, int32_t);
 fv_value fv_record_zero_padding(fv_recording *, fv_layer *, const fv_value *, int32_t);
+int fv_build_max_unpool(fv_net *, fv_layer *, const fv_shape *, int32_t);
+fv_value fv_record_max_unpool(fv_recording *, fv_layer *, const fv_value *, int32_t);
+/* layers_sampling.c */
+int fv_build_adaptive_pool(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_padding(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_cropping(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_up_sampling(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_resizing(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_space_to_depth(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_channel_shuffle(fv_net *, fv_layer *, const fv_shape *, int32_t);
+fv_value fv_record_adaptive_pool(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_padding(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_cropping(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_up_sampling(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_resizing(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_space_to_depth(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_channel_shuffle(fv_recording *, fv_layer *, const fv_value *, int32_t);
+const char *fv_sampling_class(const fv_layer *);    /* Keras's; ours where the options are beyond it */
 /* layers_norm.c, layers_random.c */
 int fv_build_layer_norm(fv_net *, fv_layer *, const fv_shape *, int32_t);
 int fv_build_group_norm(fv_net *, fv_layer *, const fv_shape *, int32_t);

@@ -91,6 +91,95 @@ fv_node fv_reshape_with(fv_net *net, const fv_reshape_options *given) { ADD_ONE(
 fv_node fv_zero_padding_with(fv_net *net, const fv_zero_padding_options *given) {
     ADD_ONE(FV_LAYER_ZERO_PADDING, zero_padding);
 }
+/* Options of sequences become those of images of width 1 (fv_layer_type.sequence). */
+static void sides_of_line(int32_t all, const int32_t two[2], int32_t pad[4]) {
+    bool given = two[0] || two[1];
+    for (int side = 0; side < 2; side++) pad[side] = given ? two[side] : all;
+}
+
+static fv_node add_pool1d(fv_net *net, fv_layer_kind kind, const char *function, const fv_pool1d_options *given) {
+    fv_pool1d_options o = {0};
+    fv_layer_options all = {0};
+    if (!net || fv_options_read(net->object.context, function, &o, sizeof o, given)) return (fv_node){0};
+    int32_t size = o.size ? o.size : 2;
+    all.pool = (fv_pool2d_options){ .size_hw = { size, 1 }, .stride_hw = { o.stride ? o.stride : size, 1 },
+                                    .padding = o.padding < 0 ? o.padding : 0, .ceil_mode = o.ceil_mode,
+                                    .exclude_padding = o.exclude_padding };
+    sides_of_line(o.padding > 0 ? o.padding : 0, o.pad, all.pool.pad);
+    return fv_net_add(net, kind, &all, &o.input, 1, o.name);
+}
+
+fv_node fv_max_pool1d_with(fv_net *net, const fv_pool1d_options *given) {
+    return add_pool1d(net, FV_LAYER_MAX_POOL1D, __func__, given);
+}
+fv_node fv_avg_pool1d_with(fv_net *net, const fv_pool1d_options *given) {
+    return add_pool1d(net, FV_LAYER_AVG_POOL1D, __func__, given);
+}
+fv_node fv_global_avg_pool1d_with(fv_net *net, const fv_global_pool_options *given) {
+    ADD_ONE(FV_LAYER_GLOBAL_AVG_POOL1D, global_pool);
+}
+fv_node fv_global_max_pool1d_with(fv_net *net, const fv_global_pool_options *given) {
+    ADD_ONE(FV_LAYER_GLOBAL_MAX_POOL1D, global_pool);
+}
+fv_node fv_adaptive_max_pool2d_with(fv_net *net, const fv_adaptive_pool2d_options *given) {
+    ADD_ONE(FV_LAYER_ADAPTIVE_MAX_POOL2D, adaptive_pool);
+}
+fv_node fv_adaptive_avg_pool2d_with(fv_net *net, const fv_adaptive_pool2d_options *given) {
+    ADD_ONE(FV_LAYER_ADAPTIVE_AVG_POOL2D, adaptive_pool);
+}
+
+/* The pool's options, and its input as the second one. */
+fv_node fv_max_unpool2d_with(fv_net *net, const fv_max_unpool2d_options *given) {
+    fv_max_unpool2d_options o = {0};
+    fv_layer_options all = {0};
+    if (!net || fv_options_read(net->object.context, __func__, &o, sizeof o, given)) return (fv_node){0};
+    const fv_net_node *pool = o.pool.id > 0 && o.pool.id <= net->node_count ? &net->node[o.pool.id - 1] : NULL;
+    if (!pool || net->layer[pool->layer].kind != FV_LAYER_MAX_POOL2D) {
+        fv_fail(net->object.context, FV_ERROR_ARGUMENT,
+                "net %s: fv_max_unpool2d: pool is not the output of a max_pool2d layer of this net", net->name);
+        return (fv_node){0};
+    }
+    all.pool = net->layer[pool->layer].options.pool;
+    return fv_net_add(net, FV_LAYER_MAX_UNPOOL2D, &all, (const fv_node[]){ o.input, { pool->input[0] + 1 } }, 2, o.name);
+}
+
+fv_node fv_zero_padding1d_with(fv_net *net, const fv_zero_padding1d_options *given) {
+    fv_zero_padding1d_options o = {0};
+    fv_layer_options all = {0};
+    if (!net || fv_options_read(net->object.context, __func__, &o, sizeof o, given)) return (fv_node){0};
+    sides_of_line(o.padding, o.pad, all.zero_padding.pad);
+    return fv_net_add(net, FV_LAYER_ZERO_PADDING1D, &all, &o.input, 1, o.name);
+}
+fv_node fv_padding2d_with(fv_net *net, const fv_padding2d_options *given) { ADD_ONE(FV_LAYER_PADDING2D, padding); }
+fv_node fv_cropping2d_with(fv_net *net, const fv_cropping2d_options *given) { ADD_ONE(FV_LAYER_CROPPING2D, cropping); }
+fv_node fv_cropping1d_with(fv_net *net, const fv_cropping1d_options *given) {
+    fv_cropping1d_options o = {0};
+    fv_layer_options all = {0};
+    if (!net || fv_options_read(net->object.context, __func__, &o, sizeof o, given)) return (fv_node){0};
+    sides_of_line(o.cropping, o.crop, all.cropping.crop);
+    return fv_net_add(net, FV_LAYER_CROPPING1D, &all, &o.input, 1, o.name);
+}
+fv_node fv_up_sampling2d_with(fv_net *net, const fv_up_sampling2d_options *given) {
+    ADD_ONE(FV_LAYER_UP_SAMPLING2D, up_sampling);
+}
+fv_node fv_up_sampling1d_with(fv_net *net, const fv_up_sampling1d_options *given) {
+    fv_up_sampling1d_options o = {0};
+    fv_layer_options all = {0};
+    if (!net || fv_options_read(net->object.context, __func__, &o, sizeof o, given)) return (fv_node){0};
+    all.up_sampling.size_hw[0] = o.size ? o.size : 2;
+    all.up_sampling.size_hw[1] = 1;
+    return fv_net_add(net, FV_LAYER_UP_SAMPLING1D, &all, &o.input, 1, o.name);
+}
+fv_node fv_resizing_with(fv_net *net, const fv_resizing_options *given) { ADD_ONE(FV_LAYER_RESIZING, resizing); }
+fv_node fv_space_to_depth_with(fv_net *net, const fv_space_to_depth_options *given) {
+    ADD_ONE(FV_LAYER_SPACE_TO_DEPTH, space_to_depth);
+}
+fv_node fv_depth_to_space_with(fv_net *net, const fv_space_to_depth_options *given) {
+    ADD_ONE(FV_LAYER_DEPTH_TO_SPACE, space_to_depth);
+}
+fv_node fv_channel_shuffle_with(fv_net *net, const fv_channel_shuffle_options *given) {
+    ADD_ONE(FV_LAYER_CHANNEL_SHUFFLE, channel_shuffle);
+}
 fv_node fv_concat_with(fv_net *net, const fv_concat_options *given) { ADD_MANY(FV_LAYER_CONCAT, concat); }
 fv_node fv_add_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_ADD, merge); }
 fv_node fv_subtract_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_SUBTRACT, merge); }

@@ -170,6 +170,64 @@ fv_value fv_op_concat(fv_tape *tape, fv_values values, int axis) {
     return fv_tape_apply(tape, FV_OP_concat, &a, values.value, values.value ? values.count : 0);
 }
 
+/* ---- Images ------------------------------------------------------------------------------------------------------ */
+
+static fv_attributes window_attributes(const fv_window *window) {
+    fv_attributes a = { 0 };
+    for (int i = 0; window && i < 4; i++) {
+        a.pool.pad[i] = window->pad[i];
+        if (i >= 2) continue;
+        a.pool.kernel[i] = window->size[i];
+        a.pool.stride[i] = window->stride[i];
+        a.pool.output[i] = window->output[i];
+    }
+    if (!window) return a; /* infer refuses a window without a size */
+    a.pool.ceil_mode = window->ceil_mode;
+    a.pool.exclude_padding = window->exclude_padding;
+    a.pool.flat = window->flat;
+    return a;
+}
+
+fv_value fv_op_max_pool2d(fv_tape *tape, fv_value x, const fv_window *window, fv_value *index) {
+    fv_attributes a = window_attributes(window);
+    const fv_value y = FV_APPLY(tape, FV_OP_max_pool2d, &a, x);
+    if (index) *index = (fv_value){ y.id ? y.id + 1 : 0 };
+    return y;
+}
+
+fv_value fv_op_avg_pool2d(fv_tape *tape, fv_value x, const fv_window *window) {
+    fv_attributes a = window_attributes(window);
+    return FV_APPLY(tape, FV_OP_avg_pool2d, &a, x);
+}
+
+fv_value fv_op_max_unpool2d(fv_tape *tape, fv_value x, fv_value index, const fv_window *window, int64_t height,
+                            int64_t width) {
+    fv_attributes a = window_attributes(window);
+    if (fv_value_valid(tape, x)) {
+        const fv_shape *shape = &fv_tape_value_of(tape, x)->shape;
+        const int64_t image[4] = { shape->dim[0], height, width, shape->rank == 4 ? shape->dim[3] : 1 };
+        for (int i = 0; i < 4; i++) a.pool.shape[i] = image[i];
+    }
+    return FV_APPLY(tape, FV_OP_max_pool2d_gradient, &a, index, x);
+}
+
+fv_value fv_op_resize(fv_tape *tape, fv_value x, int64_t height, int64_t width, fv_interpolation interpolation,
+                      fv_corners corners) {
+    fv_attributes a = { .resize = { .interpolation = (int32_t)interpolation, .corners = (int32_t)corners,
+                                    .output = { height, width } } };
+    return FV_APPLY(tape, FV_OP_resize, &a, x);
+}
+
+fv_value fv_op_pad(fv_tape *tape, fv_value x, const int64_t *before, const int64_t *after, fv_pad_mode mode,
+                   float value) {
+    fv_attributes a = { .pad = { .mode = (int32_t)mode, .value = value } };
+    if (fv_value_valid(tape, x)) {
+        copy_dims(a.pad.before, before, fv_tape_value_of(tape, x)->shape.rank);
+        copy_dims(a.pad.after, after, fv_tape_value_of(tape, x)->shape.rank);
+    }
+    return FV_APPLY(tape, FV_OP_pad, &a, x);
+}
+
 /* ---- Marks ------------------------------------------------------------------------------------------------------- */
 
 int fv_keep(fv_tape *tape, fv_value v) {
