@@ -39,8 +39,8 @@ class LRN(keras.layers.Layer):
         return x / ops.power(self.k + self.alpha * total, self.beta)
 
 
-def window(x, pool, strides, padding, pad, ceil_mode, fill):
-    """Pads x as Fovea's pooling does, so that a valid pooling follows; a partial last window is filled up."""
+def surrounding(x, pool, strides, padding, pad, ceil_mode):
+    """Rows and columns around x so that a valid pooling gives Fovea's windows; a partial last window is filled up."""
     amounts = []
     for axis in range(2):
         size, k, s = x.shape[1 + axis], pool[axis], strides[axis]
@@ -57,7 +57,11 @@ def window(x, pool, strides, padding, pad, ceil_mode, fill):
                 count -= 1
             after = max(after, (count - 1) * s + k - size - before)
         amounts.append([before, after])
-    return ops.pad(x, [[0, 0], *amounts, [0, 0]], constant_values=fill)
+    return amounts
+
+
+def window(x, *settings, fill):
+    return ops.pad(x, [[0, 0], *surrounding(x, *settings), [0, 0]], constant_values=fill)
 
 
 @fovea
@@ -91,6 +95,160 @@ class AveragePooling2D(keras.layers.Layer):
             ones = window(ones, *self.settings, fill=0.0)
         total = ops.average_pool(window(x, *self.settings, fill=0.0), pool, strides, "valid", "channels_last")
         return total / ops.average_pool(ones, pool, strides, "valid", "channels_last")
+
+
+def line(layer):
+    """A layer of sequences: the layer of images, on images of width 1."""
+
+    def make(self, pool_size, strides, **options):
+        layer.__init__(self, (pool_size, 1), (strides, 1), **options)
+
+    return fovea(type(layer.__name__[:-2] + "1D", (layer,), {
+        "__init__": make, "call": lambda self, x: layer.call(self, x[:, :, None])[:, :, 0]}))
+
+
+MaxPooling1D, AveragePooling1D = line(MaxPooling2D), line(AveragePooling2D)
+
+
+def nails(x, size, shape=None):
+    """Pixels at multiples of size, zeros between them; cut or filled up to shape."""
+    n, h, w, c = x.shape
+    x = ops.pad(ops.reshape(x, (-1, h, 1, w, 1, c)), [[0, 0]] * 2 + [[0, size[0] - 1], [0, 0], [0, size[1] - 1], [0, 0]])
+    x = ops.reshape(x, (-1, h * size[0], w * size[1], c))
+    if shape:
+        x = ops.pad(x[:, : shape[0], : shape[1]], [[0, 0]] + [[0, max(shape[i] - x.shape[1 + i], 0)] for i in (0, 1)] + [[0, 0]])
+    return x
+
+
+@fovea
+class MaxUnpooling2D(MaxPooling2D):
+    """Inputs: what is to be unpooled, and what was pooled."""
+
+    def call(self, inputs):
+        (x, source), (pool, strides) = inputs, self.settings[:2]
+        padded, amounts = window(source, *self.settings, fill=-3e38), surrounding(source, *self.settings)
+        cells = [divmod(k, pool[1]) for k in range(pool[0] * pool[1])]
+        reach = [(x.shape[1 + i] - 1) * strides[i] + 1 for i in (0, 1)]
+        values = [padded[:, r : r + reach[0] : strides[0], s : s + reach[1] : strides[1]] for r, s in cells]
+        best = ops.argmax(ops.stack(values, -1), -1)
+        h, w = padded.shape[1:3]
+        total = 0
+        for k, (r, s) in enumerate(cells):
+            part = nails(x * ops.cast(best == k, x.dtype), strides, (h - r, w - s))
+            total = total + ops.pad(part, [[0, 0], [r, 0], [s, 0], [0, 0]])
+        (top, _), (left, _) = amounts
+        return total[:, top : top + source.shape[1], left : left + source.shape[2]]
+
+
+class Surrounding(keras.layers.Layer):
+    """source(i, size): the pixel that is shown at position i, which is outside of the image."""
+
+    def __init__(self, padding, data_format=None, **options):
+        super().__init__(**options)
+        self.padding = padding
+
+    def call(self, x):
+        for axis, (before, after) in enumerate(self.padding, 1):
+            size = x.shape[axis]
+            shown = [i if 0 <= i < size else self.source(i, size) for i in range(-before, size + after)]
+            x = ops.take(x, np.array(shown), axis=axis)
+        return x
+
+
+@fovea
+class ReflectionPadding2D(Surrounding):
+    def source(self, i, size):
+        return -i if i < 0 else 2 * (size - 1) - i
+
+
+@fovea
+class ReplicationPadding2D(Surrounding):
+    def source(self, i, size):
+        return 0 if i < 0 else size - 1
+
+
+@fovea
+class CircularPadding2D(Surrounding):
+    def source(self, i, size):
+        return i % size
+
+
+@fovea
+class ConstantPadding2D(Surrounding):
+    def __init__(self, value=0.0, **options):
+        super().__init__(**options)
+        self.value = value
+
+    def call(self, x):
+        return ops.pad(x, [[0, 0], *self.padding, [0, 0]], constant_values=self.value)
+
+
+def weights(size, out, interpolation, corners):
+    """[out, size]: how much of each old pixel is in a new one, along one axis."""
+    p = np.arange(out)
+    at = {"half_pixel": (p + 0.5) * size / out - 0.5, "align_corners": p * (size - 1) / max(out - 1, 1),
+          "asymmetric": p * size / out}[corners]
+    if interpolation == "nearest":
+        at = np.floor(at if corners == "asymmetric" else at + 0.5)
+    at = np.clip(at, 0, size - 1)
+    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size)[None])).astype("f4")
+
+
+@fovea
+class Resizing(keras.layers.Layer):
+    def __init__(self, height, width, interpolation="bilinear", corners="half_pixel", **options):
+        super().__init__(**options)
+        self.shape, self.settings = (height, width), (interpolation, corners)
+
+    def call(self, x):
+        rows, columns = (weights(x.shape[1 + i], self.shape[i], *self.settings) for i in (0, 1))
+        return ops.einsum("ph,qw,nhwc->npqc", rows, columns, x)
+
+
+@fovea
+class UpSampling2D(Resizing):
+    def __init__(self, size, **options):
+        super().__init__(1, 1, **options)
+        self.size = size
+
+    def call(self, x):
+        self.shape = (x.shape[1] * self.size[0], x.shape[2] * self.size[1])
+        return nails(x, self.size) if self.settings[0] == "bed_of_nails" else super().call(x)
+
+
+@fovea
+class SpaceToDepth(keras.layers.Layer):
+    def __init__(self, block, channel_major=False, **options):
+        super().__init__(**options)
+        self.block, self.channel_major = block, channel_major
+
+    def call(self, x):
+        b, (n, h, w, c) = self.block, x.shape
+        x = ops.reshape(x, (-1, h // b, b, w // b, b, c))
+        x = ops.transpose(x, (0, 1, 3, 5, 2, 4) if self.channel_major else (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, h // b, w // b, b * b * c))
+
+
+@fovea
+class DepthToSpace(SpaceToDepth):
+    def call(self, x):
+        b, (n, h, w, c) = self.block, x.shape
+        c //= b * b
+        x = ops.reshape(x, (-1, h, w, c, b, b) if self.channel_major else (-1, h, w, b, b, c))
+        x = ops.transpose(x, (0, 1, 4, 2, 5, 3) if self.channel_major else (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, h * b, w * b, c))
+
+
+@fovea
+class ChannelShuffle(keras.layers.Layer):
+    def __init__(self, groups, **options):
+        super().__init__(**options)
+        self.groups = groups
+
+    def call(self, x):
+        c = x.shape[-1]
+        order = np.arange(c).reshape(self.groups, -1).T.reshape(-1)
+        return ops.take(x, order, axis=-1)
 
 
 @fovea
