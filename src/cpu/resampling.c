@@ -1,6 +1,7 @@
 /* resampling.c - results whose elements are weighted sums of a few rows and a few columns of an image: resize, its
  * gradient, and the gradient of padding by what is there already. They differ only in the two lists of sources, one an
- * axis, which prepare makes: those of a gradient are the forward ones turned round. Vectors run across the channels. */
+ * axis, which prepare makes: those of a gradient are the forward ones turned round. Vectors run across the channels, or, where those are few
+ * and the columns of an element at most two, along the row. */
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
 
@@ -14,6 +15,11 @@ typedef struct sources {
 typedef struct plan {
     int64_t outer, between, inner, in[2], out[2];
     sources along[2];
+    /* Along the row: of each element of a row of the result, where in the row of sources it comes from, -1: nowhere,
+       and with which weight. Two lists of `reach` numbers; NULL: across the channels. */
+    int64_t reach;
+    int32_t *place;
+    float *part;
     int64_t memory[];
 } plan;
 
@@ -132,6 +138,43 @@ INLINE void sum_sources(const plan *p, const float *image, int64_t i, int64_t j,
     }
 }
 
+/* ---- Along the row ----------------------------------------------------------------------------------------------- */
+/* A row of sources: one of the image's, or the sum of several. */
+static const float *sum_of_rows(const plan *p, const float *image, int64_t i, float *own) {
+    const sources *v = &p->along[0];
+    int64_t from = v->first[i], to = v->first[i + 1], width = p->in[1] * p->inner, row = p->between * width;
+    if (to - from == 1 && v->weight[from] == 1) return image + v->index[from] * row;
+    for (int64_t e = 0; e < width; e += LANES) {
+        vf sum = { 0 };
+        for (int64_t r = from; r < to; r++)
+            sum += load_up_to(image + v->index[r] * row + e, width - e) * v->weight[r];
+        store_up_to(own + e, sum, width - e);
+    }
+    return own;
+}
+static void gather_row(const plan *p, const float *row, float *out) {
+    for (int64_t e = 0, width = p->out[1] * p->inner; e < width; e += LANES) {
+        vf sum = { 0 };
+        for (int k = 0; k < 2; k++) {
+            vi place = load_int(p->place + k * p->reach + e), there = place >= 0;
+            sum += keep_if(there, load_scattered(row, place & there)) * load(p->part + k * p->reach + e);
+        }
+        store_up_to(out + e, sum, width - e);
+    }
+}
+static void make_places(plan *p, int64_t *memory) {
+    const sources *h = &p->along[1];
+    p->place = (int32_t *)memory;
+    p->part = (float *)memory + 2 * p->reach;
+    for (int64_t e = 0; e < p->reach; e++)
+        for (int k = 0; k < 2; k++) {
+            int64_t j = least(e / p->inner, p->out[1] - 1), s = h->first[j] + k;
+            bool there = e < p->out[1] * p->inner && s < h->first[j + 1];
+            p->place[k * p->reach + e] = there ? (int32_t)(h->index[s] * p->inner + e % p->inner) : -1;
+            p->part[k * p->reach + e] = there ? h->weight[s] : 0;
+        }
+}
+
 /* Do two rows of the result have the same sources? */
 static bool same_sources(const sources *s, int64_t a, int64_t b) {
     int64_t n = s->first[a + 1] - s->first[a];
@@ -144,7 +187,6 @@ static bool same_sources(const sources *s, int64_t a, int64_t b) {
 }
 
 static void sum_rows(const void *argument, int64_t begin, int64_t end, int thread) {
-    (void)thread;
     const fv_task *task = argument;
     const plan *p = task->kept;
     const sources *v = &p->along[0];
@@ -158,6 +200,11 @@ static void sum_rows(const void *argument, int64_t begin, int64_t end, int threa
         }
         const float *image = (const float *)task->input[0].data +
                              (o * p->in[0] * p->between + row % p->between) * p->in[1] * p->inner;
+        if (p->place) {
+            float *own = (float *)task->scratch + thread * round_up(p->in[1] * p->inner, 16);
+            gather_row(p, sum_of_rows(p, image, i, own), out);
+            continue;
+        }
         for (int64_t j = 0; j < p->out[1]; j++) sum_sources(p, image, i, j, out + j * p->inner);
     }
 }
@@ -188,6 +235,10 @@ static int prepare_axes(fv_device *device, fv_task *task, const int axes[2], con
         sizes.out[k] = axes[k] < 0 ? 1 : y->dim[axes[k]];
         words += back ? size_of_lists(sizes.out[k], sizes.in[k]) : size_of_lists(sizes.in[k], sizes.out[k]);
     }
+    /* A list turned round has no bound on its length. */
+    bool along = sizes.inner < LANES && !back && sizes.in[1] <= INT32_MAX / LANES;
+    sizes.reach = round_up(sizes.out[1] * sizes.inner, LANES);
+    if (along) words += 2 * (size_t)sizes.reach;
     plan *p = device->host.alloc(device->host.context, sizeof *p + words * sizeof *p->memory, "sources of an image");
     if (!p) return FV_ERROR_MEMORY;
     *p = sizes;
@@ -196,6 +247,10 @@ static int prepare_axes(fv_device *device, fv_task *task, const int axes[2], con
     for (int k = 0; k < 2; k++)
         memory = make_lists(&p->along[k], memory, task->attributes, named[k], back ? p->out[k] : p->in[k],
                             back ? p->in[k] : p->out[k], add, back);
+    task->algorithm = along ? "along the row" : "across the channels";
+    if (!along) return FV_OK;
+    make_places(p, memory);
+    task->scratch_bytes = (size_t)device->threads * (size_t)round_up(p->in[1] * p->inner, 16) * sizeof(float);
     return FV_OK;
 }
 

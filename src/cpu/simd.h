@@ -128,6 +128,19 @@ INLINE void store_bytes_up_to(uint8_t *p, vi x, int64_t n) {
 INLINE vi load_int_up_to(const int32_t *p, int64_t n) { return (vi)load_up_to((const float *)p, n); }
 INLINE void store_int_up_to(int32_t *p, vi x, int64_t n) { store_up_to((float *)p, (vf)x, n); }
 
+/* p[i] in each lane */
+INLINE vf load_scattered(const float *p, vi i) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_i32gather_ps((__m512i)i, p, 4);
+#elif defined(__AVX2__)
+    return (vf)_mm256_i32gather_ps(p, (__m256i)i, 4);
+#else
+    vf x = { 0 };
+    for (int lane = 0; lane < LANES; lane++) x[lane] = p[i[lane]];
+    return x;
+#endif
+}
+
 /* mask lanes are all ones or zero, as comparisons give them */
 INLINE vf keep_if(vi mask, vf x) { return (vf)((vi)x & mask); }
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
