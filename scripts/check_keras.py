@@ -98,13 +98,13 @@ class AveragePooling2D(keras.layers.Layer):
 
 
 def line(layer):
-    """A layer of sequences: the layer of images, on images of width 1."""
+    """A layer of sequences: the layer of images, on images of one row."""
 
     def make(self, pool_size, strides, **options):
-        layer.__init__(self, (pool_size, 1), (strides, 1), **options)
+        layer.__init__(self, (1, pool_size), (1, strides), **options)
 
     return fovea(type(layer.__name__[:-2] + "1D", (layer,), {
-        "__init__": make, "call": lambda self, x: layer.call(self, x[:, :, None])[:, :, 0]}))
+        "__init__": make, "call": lambda self, x: layer.call(self, x[:, None])[:, 0]}))
 
 
 MaxPooling1D, AveragePooling1D = line(MaxPooling2D), line(AveragePooling2D)

@@ -23,7 +23,7 @@ typedef struct fv_keras_reader {
     const char *layer, *class_name; /* for messages */
     const json_t *config;
     const fv_shape *input;          /* of its first input, dim[0] = 0; NULL: it has none */
-    bool sequence;                  /* a layer of sequences: a pair of sizes is one number, and 1 */
+    bool sequence;                  /* a layer of sequences: a pair of sizes is 1 and one number */
     int status;
 } fv_keras_reader;
 int fv_keras_read(fv_keras_reader *, fv_layer_kind *, fv_layer_options *);

@@ -83,7 +83,7 @@ static void read_depthwise(fv_keras_reader *r, fv_layer_options *options) {
 
 static void read_pool2d(fv_keras_reader *r, fv_layer_options *options) {
     fv_pool2d_options *o = &options->pool;
-    if (r->sequence) o->size_hw[0] = 2, o->size_hw[1] = 1;
+    if (r->sequence) o->size_hw[0] = 1, o->size_hw[1] = 2;
     fv_keras_pair(r, "pool_size|pool_length", o->size_hw);
     fv_keras_pair(r, "strides|stride", o->stride_hw);
     fv_keras_padding(r, &o->padding, o->pad);

@@ -50,8 +50,8 @@ void fv_keras_read_cropping(fv_keras_reader *r, fv_layer_options *options) {
 
 void fv_keras_read_up_sampling(fv_keras_reader *r, fv_layer_options *options) {
     fv_up_sampling2d_options *o = &options->up_sampling;
-    o->size_hw[0] = 2;
-    o->size_hw[1] = r->sequence ? 1 : 2;
+    o->size_hw[0] = r->sequence ? 1 : 2;
+    o->size_hw[1] = 2;
     fv_keras_pair(r, "size|length", o->size_hw);
     o->interpolation = read_interpolation(r, FV_NEAREST);
     o->corners = read_corners(r);
@@ -93,7 +93,7 @@ json_t *fv_keras_write_sampling(const fv_layer *layer) {
     case FV_LAYER_CROPPING1D:
         fv_json_put(&config, "cropping", fv_json_sides(layer, o->cropping.crop));
         break;
-    case FV_LAYER_UP_SAMPLING1D: fv_json_put(&config, "size", json_integer(o->up_sampling.size_hw[0])); break;
+    case FV_LAYER_UP_SAMPLING1D: fv_json_put(&config, "size", json_integer(o->up_sampling.size_hw[1])); break;
     case FV_LAYER_UP_SAMPLING2D:
         fv_json_put(&config, "size", fv_json_pair(o->up_sampling.size_hw));
         fv_json_put(&config, "interpolation", json_string(interpolations[o->up_sampling.interpolation]));

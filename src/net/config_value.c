@@ -28,11 +28,11 @@ json_t *fv_json_float(float value) {
 json_t *fv_json_pair(const int32_t pair[2]) { return json_pack("[i,i]", (int)pair[0], (int)pair[1]); }
 
 json_t *fv_json_window(const fv_layer *layer, const int32_t pair[2]) {
-    return fv_layer_types[layer->kind].sequence ? json_integer(pair[0]) : fv_json_pair(pair);
+    return fv_layer_types[layer->kind].sequence ? json_integer(pair[1]) : fv_json_pair(pair);
 }
 
 json_t *fv_json_sides(const fv_layer *layer, const int32_t sides[4]) {
-    if (fv_layer_types[layer->kind].sequence) return fv_json_pair(sides);
+    if (fv_layer_types[layer->kind].sequence) return fv_json_pair(sides + 2);
     return json_pack("[[i,i],[i,i]]", (int)sides[0], (int)sides[1], (int)sides[2], (int)sides[3]);
 }
 
@@ -120,16 +120,17 @@ void fv_keras_pair(fv_keras_reader *r, const char *keys, int32_t out[2]) {
     size_t count = list ? json_array_size(value) : 1;
     bool fits = list ? count == (r->sequence ? 1 : 2) : true;
     for (size_t i = 0; fits && i < count; i++) fits = whole_number(list ? json_array_get(value, i) : value, out + i);
-    if (fits && count == 1) out[1] = r->sequence ? 1 : out[0];
+    if (fits && count == 1) out[1] = out[0];
+    if (fits && r->sequence) out[0] = 1;
     if (!fits || out[0] < 1 || out[1] < 1)
         fail_type(r, keys, r->sequence ? "a whole number of at least 1" : "one or two whole numbers of at least 1");
 }
 
 void fv_keras_sides(fv_keras_reader *r, const char *key, int32_t otherwise, int32_t sides[4]) {
     const json_t *value = fv_keras_value(r, key);
-    for (int side = 0; side < (r->sequence ? 2 : 4); side++) {
-        const json_t *pixels = json_is_array(value) ? json_array_get(value, (size_t)(r->sequence ? side : side / 2))
-                                                    : value;
+    for (int side = r->sequence ? 2 : 0; side < 4; side++) {
+        const json_t *pixels = value;
+        if (json_is_array(value)) pixels = json_array_get(value, (size_t)(r->sequence ? side - 2 : side / 2));
         if (json_is_array(pixels)) pixels = json_array_get(pixels, (size_t)side % 2);
         json_int_t number = value ? json_integer_value(pixels) : otherwise;
         if ((value && !json_is_integer(pixels)) || number < 0 || number > INT32_MAX) {

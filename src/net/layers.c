@@ -135,7 +135,7 @@ static fv_value record_dense(fv_recording *r, fv_layer *layer, const fv_value *i
 /* ---- Global pooling: a reduction over height and width ----------------------------------------------------------- */
 
 static int build_global_pool(fv_net *net, fv_layer *layer, const fv_shape *inputs, int32_t count) {
-    return fv_check_images(net, layer, inputs);
+    return fv_layer_check_images(net, layer, inputs);
 }
 
 static fv_value record_global_pool(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {

@@ -14,10 +14,10 @@ static int check_corners(const fv_net *net, const fv_layer *layer, fv_corners co
 
 int fv_build_adaptive_pool(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_adaptive_pool2d_options *o = &layer->options.adaptive_pool;
-    if (fv_check_images(net, layer, x)) return FV_ERROR_SHAPE;
+    if (fv_layer_check_images(net, layer, x)) return FV_ERROR_SHAPE;
     fv_option_pair(o->output, o->output_hw, 1, o->output_hw);
     o->output = 0;
-    return fv_check_positive(net, layer, "output", o->output_hw);
+    return fv_layer_check_positive(net, layer, "output", o->output_hw);
 }
 
 fv_value fv_record_adaptive_pool(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
@@ -31,12 +31,12 @@ fv_value fv_record_adaptive_pool(fv_recording *r, fv_layer *layer, const fv_valu
 
 int fv_build_padding(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_padding2d_options *o = &layer->options.padding;
-    if (fv_check_images(net, layer, x)) return FV_ERROR_SHAPE;
+    if (fv_layer_check_images(net, layer, x)) return FV_ERROR_SHAPE;
     if ((unsigned)o->mode > FV_PAD_CIRCULAR)
         return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "there is no mode %d", (int)o->mode);
     if (o->padding < 0)
         return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "padding %d is not a number of pixels", (int)o->padding);
-    return fv_resolve_padding(net, layer, &o->padding, o->pad);
+    return fv_layer_resolve_padding(net, layer, &o->padding, o->pad);
 }
 
 fv_value fv_record_padding(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
@@ -48,7 +48,7 @@ fv_value fv_record_padding(fv_recording *r, fv_layer *layer, const fv_value *inp
 int fv_build_cropping(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_cropping2d_options *o = &layer->options.cropping;
     bool per_side = false;
-    if (fv_check_images(net, layer, x)) return FV_ERROR_SHAPE;
+    if (fv_layer_check_images(net, layer, x)) return FV_ERROR_SHAPE;
     for (int side = 0; side < 4; side++) per_side |= o->crop[side] != 0;
     for (int side = 0; side < 4; side++) {
         if (!per_side) o->crop[side] = o->cropping;
@@ -74,13 +74,13 @@ fv_value fv_record_cropping(fv_recording *r, fv_layer *layer, const fv_value *in
 
 int fv_build_up_sampling(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_up_sampling2d_options *o = &layer->options.up_sampling;
-    if (fv_check_images(net, layer, x) || check_corners(net, layer, o->corners)) return FV_ERROR_SHAPE;
+    if (fv_layer_check_images(net, layer, x) || check_corners(net, layer, o->corners)) return FV_ERROR_SHAPE;
     fv_option_pair(o->size, o->size_hw, 2, o->size_hw);
     o->size = 0;
     if (o->interpolation == FV_INTERPOLATION_DEFAULT) o->interpolation = FV_NEAREST;
     if ((unsigned)o->interpolation > FV_BED_OF_NAILS)
         return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "there is no interpolation %d", (int)o->interpolation);
-    return fv_check_positive(net, layer, "size", o->size_hw);
+    return fv_layer_check_positive(net, layer, "size", o->size_hw);
 }
 
 /* Zeros behind each row and each column: a padding of [n, h, 1, w, 1, c]. */
@@ -104,12 +104,12 @@ fv_value fv_record_up_sampling(fv_recording *r, fv_layer *layer, const fv_value 
 
 int fv_build_resizing(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_resizing_options *o = &layer->options.resizing;
-    if (fv_check_images(net, layer, x) || check_corners(net, layer, o->corners)) return FV_ERROR_SHAPE;
+    if (fv_layer_check_images(net, layer, x) || check_corners(net, layer, o->corners)) return FV_ERROR_SHAPE;
     if (o->interpolation == FV_INTERPOLATION_DEFAULT) o->interpolation = FV_BILINEAR;
     if (o->interpolation != FV_NEAREST && o->interpolation != FV_BILINEAR)
         return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "interpolation %d is neither nearest nor bilinear",
                              (int)o->interpolation);
-    return fv_check_positive(net, layer, "height x width", (const int32_t[]){ o->height, o->width });
+    return fv_layer_check_positive(net, layer, "height x width", (const int32_t[]){ o->height, o->width });
 }
 
 fv_value fv_record_resizing(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
@@ -121,9 +121,9 @@ fv_value fv_record_resizing(fv_recording *r, fv_layer *layer, const fv_value *in
 
 int fv_build_space_to_depth(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_space_to_depth_options *o = &layer->options.space_to_depth;
-    if (fv_check_images(net, layer, x)) return FV_ERROR_SHAPE;
+    if (fv_layer_check_images(net, layer, x)) return FV_ERROR_SHAPE;
     if (!o->block) o->block = 2;
-    return fv_check_positive(net, layer, "block", (const int32_t[]){ o->block, o->block });
+    return fv_layer_check_positive(net, layer, "block", (const int32_t[]){ o->block, o->block });
 }
 
 /* Both see [n, p, q, r, s, c]: pixel (r, s) of block (p, q). */

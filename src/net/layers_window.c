@@ -12,13 +12,13 @@ static void window_padding(int32_t padding, const int32_t given[4], const fv_sha
         fv_window_padding(padding, x->dim[1 + axis], kernel[axis], dilation[axis], stride[axis], out + 2 * axis);
 }
 
-int fv_check_positive(const fv_net *net, const fv_layer *layer, const char *what, const int32_t pair[2]) {
+int fv_layer_check_positive(const fv_net *net, const fv_layer *layer, const char *what, const int32_t pair[2]) {
     if (pair[0] >= 1 && pair[1] >= 1) return FV_OK;
     return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "%s is %dx%d: at least 1 is needed", what, (int)pair[0],
                          (int)pair[1]);
 }
 
-int fv_resolve_padding(const fv_net *net, const fv_layer *layer, int32_t *padding, int32_t pad[4]) {
+int fv_layer_resolve_padding(const fv_net *net, const fv_layer *layer, int32_t *padding, int32_t pad[4]) {
     bool per_side = false;
     for (int side = 0; side < 4; side++) {
         if (pad[side] < 0)
@@ -33,7 +33,7 @@ int fv_resolve_padding(const fv_net *net, const fv_layer *layer, int32_t *paddin
     return FV_OK;
 }
 
-int fv_check_images(const fv_net *net, const fv_layer *layer, const fv_shape *x) {
+int fv_layer_check_images(const fv_net *net, const fv_layer *layer, const fv_shape *x) {
     if (x->rank == 4) return FV_OK;
     fv_shape shape = *x;
     shape.dim[0] = 0;
@@ -56,10 +56,10 @@ static int resolve_conv2d(const fv_net *net, const fv_layer *layer, fv_conv2d_op
     if (!o->groups) o->groups = 1;
     if (o->filters < 1)
         return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "filters are %d: at least 1 is needed", (int)o->filters);
-    if (fv_check_positive(net, layer, "kernel", o->kernel_hw) || fv_check_positive(net, layer, "stride", o->stride_hw) ||
-        fv_check_positive(net, layer, "dilation", o->dilation_hw))
+    if (fv_layer_check_positive(net, layer, "kernel", o->kernel_hw) || fv_layer_check_positive(net, layer, "stride", o->stride_hw) ||
+        fv_layer_check_positive(net, layer, "dilation", o->dilation_hw))
         return FV_ERROR_ARGUMENT;
-    if (fv_resolve_padding(net, layer, &o->padding, o->pad)) return FV_ERROR_ARGUMENT;
+    if (fv_layer_resolve_padding(net, layer, &o->padding, o->pad)) return FV_ERROR_ARGUMENT;
     if (o->groups < 1 || x->dim[3] % o->groups || o->filters % o->groups)
         return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "%d groups do not divide its %lld channels and %d filters",
                              (int)o->groups, (long long)x->dim[3], (int)o->filters);
@@ -70,7 +70,7 @@ static int resolve_conv2d(const fv_net *net, const fv_layer *layer, fv_conv2d_op
 
 int fv_build_conv2d(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_conv2d_options *o = &layer->options.conv2d;
-    int status = fv_check_images(net, layer, x);
+    int status = fv_layer_check_images(net, layer, x);
     if (!status) status = resolve_conv2d(net, layer, o, x);
     if (status) return status;
     layer->frozen = o->frozen;
@@ -130,14 +130,14 @@ fv_value fv_record_conv2d(fv_recording *r, fv_layer *layer, const fv_value *inpu
 
 int fv_build_pool2d(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_pool2d_options *o = &layer->options.pool;
-    if (fv_check_images(net, layer, x)) return FV_ERROR_SHAPE;
+    if (fv_layer_check_images(net, layer, x)) return FV_ERROR_SHAPE;
     fv_option_pair(o->size, o->size_hw, 2, o->size_hw);
     for (int axis = 0; axis < 2; axis++)
         if (!o->stride_hw[axis]) o->stride_hw[axis] = o->stride ? o->stride : o->size_hw[axis];
     o->size = o->stride = 0;
-    if (fv_check_positive(net, layer, "size", o->size_hw) || fv_check_positive(net, layer, "stride", o->stride_hw))
+    if (fv_layer_check_positive(net, layer, "size", o->size_hw) || fv_layer_check_positive(net, layer, "stride", o->stride_hw))
         return FV_ERROR_ARGUMENT;
-    return fv_resolve_padding(net, layer, &o->padding, o->pad);
+    return fv_layer_resolve_padding(net, layer, &o->padding, o->pad);
 }
 
 static void pool_attributes(fv_recording *r, const fv_layer *layer, fv_value input, fv_attributes *attributes) {
@@ -205,10 +205,10 @@ fv_value fv_record_max_unpool(fv_recording *r, fv_layer *layer, const fv_value *
 
 int fv_build_zero_padding(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
     fv_zero_padding_options *o = &layer->options.zero_padding;
-    if (fv_check_images(net, layer, x)) return FV_ERROR_SHAPE;
+    if (fv_layer_check_images(net, layer, x)) return FV_ERROR_SHAPE;
     if (o->padding < 0)
         return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "padding %d is not a number of pixels", (int)o->padding);
-    return fv_resolve_padding(net, layer, &o->padding, o->pad);
+    return fv_layer_resolve_padding(net, layer, &o->padding, o->pad);
 }
 
 fv_value fv_record_zero_padding(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {

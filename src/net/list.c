@@ -6,6 +6,7 @@
 #define KERNEL "kernel_initializer = fv_glorot_uniform(), l1 = 0, l2 = 0"
 #define BIAS "no_bias = false, bias_initializer = fv_zeros(), bias_l1 = 0, bias_l2 = 0"
 #define WINDOW "size = 2, size_hw, stride = size, stride_hw, padding = FV_VALID, pad, ceil_mode = false"
+#define LINE "size = 2, stride = size, padding = FV_VALID, pad, ceil_mode = false, exclude_padding = false"
 
 typedef struct row { const char *name; fv_layer_kind kind; const char *about, *options, *classes; /* NULL: the kind's */ } row;
 /* LAYER(function, kind, what it does, options, .classes = where several are written) */
@@ -25,6 +26,16 @@ static const row rows[] = {
       .classes = "AveragePooling2D, fovea>AveragePooling2D"),
     LAYER(global_avg_pool, GLOBAL_AVG_POOL, "The mean of each channel over the image", "keep_dims = false"),
     LAYER(global_max_pool, GLOBAL_MAX_POOL, "The maximum of each channel over the image", "keep_dims = false"),
+    LAYER(adaptive_avg_pool2d, ADAPTIVE_AVG_POOL2D, "The mean of windows that make so many pixels",
+      "output = 1, output_hw"),
+    LAYER(adaptive_max_pool2d, ADAPTIVE_MAX_POOL2D, "The maximum of windows that make so many pixels",
+      "output = 1, output_hw"),
+    LAYER(max_unpool2d, MAX_UNPOOL2D, "The way back of a max_pool2d: its numbers where the maxima were, zero elsewhere", "pool"),
+    LAYER(max_pool1d, MAX_POOL1D, "The maximum of each window of a sequence", LINE, .classes = "MaxPooling1D, fovea>MaxPooling1D"),
+    LAYER(avg_pool1d, AVG_POOL1D, "The mean of each window of a sequence", LINE,
+      .classes = "AveragePooling1D, fovea>AveragePooling1D"),
+    LAYER(global_avg_pool1d, GLOBAL_AVG_POOL1D, "The mean of each channel over the sequence", "keep_dims = false"),
+    LAYER(global_max_pool1d, GLOBAL_MAX_POOL1D, "The maximum of each channel over the sequence", "keep_dims = false"),
     LAYER(batch_norm, BATCH_NORM, "Normalisation over the batch, a channel at a time (Ioffe & Szegedy 2015)",
       "momentum = 0.99, epsilon = 1e-3, no_scale = false, no_center = false, activation = FV_LINEAR, "
       "gamma_initializer = fv_ones(), beta_initializer = fv_zeros()"),
@@ -35,6 +46,20 @@ static const row rows[] = {
     LAYER(flatten, FLATTEN, "All axes but the batch become one", ""),
     LAYER(reshape, RESHAPE, "Another shape of the same elements; one size may be -1", "shape, rank"),
     LAYER(zero_padding, ZERO_PADDING, "Zeros around images", "padding = 0, pad"),
+    LAYER(zero_padding1d, ZERO_PADDING1D, "Zeros before and after sequences", "padding = 0, pad"),
+    LAYER(padding2d, PADDING2D, "A value around images, or their mirror image, edge, or repetition",
+      "mode = FV_PAD_CONSTANT, value = 0, padding = 0, pad",
+      .classes = "fovea>ConstantPadding2D, fovea>ReflectionPadding2D, fovea>ReplicationPadding2D, fovea>CircularPadding2D"),
+    LAYER(cropping2d, CROPPING2D, "Cuts pixels off images", "cropping = 0, crop"),
+    LAYER(cropping1d, CROPPING1D, "Cuts steps off sequences", "cropping = 0, crop"),
+    LAYER(up_sampling2d, UP_SAMPLING2D, "Images several times as large",
+      "size = 2, size_hw, interpolation = FV_NEAREST, corners = FV_HALF_PIXEL", .classes = "UpSampling2D, fovea>UpSampling2D"),
+    LAYER(up_sampling1d, UP_SAMPLING1D, "Repeats each step of a sequence", "size = 2"),
+    LAYER(resizing, RESIZING, "Images of another size",
+      "height, width, interpolation = FV_BILINEAR, corners = FV_HALF_PIXEL", .classes = "Resizing, fovea>Resizing"),
+    LAYER(space_to_depth, SPACE_TO_DEPTH, "Blocks of pixels become channels", "block = 2, channel_major = false"),
+    LAYER(depth_to_space, DEPTH_TO_SPACE, "Channels become blocks of pixels (pixel shuffle)", "block = 2, channel_major = false"),
+    LAYER(channel_shuffle, CHANNEL_SHUFFLE, "Mixes the channels of groups (Zhang et al. 2017)", "groups"),
     LAYER(concat, CONCAT, "Joins along an axis", "axis = the last"),
     LAYER(add, ADD, "The sum of all inputs, with broadcasting", "activation = FV_LINEAR"),
     LAYER(subtract, SUBTRACT, "The difference of two inputs", "activation = FV_LINEAR"),

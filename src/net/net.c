@@ -332,7 +332,7 @@ static int image_of_sequence(const fv_net *net, const fv_layer *layer, const fv_
     if (shape->rank != 3)
         return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "its input must be (None, steps, channels), not %s",
                              fv_net_shape_text(&node->shape, text));
-    *shape = (fv_shape){ 4, { shape->dim[0], shape->dim[1], 1, shape->dim[2] } };
+    *shape = (fv_shape){ 4, { shape->dim[0], 1, shape->dim[1], shape->dim[2] } };
     return FV_OK;
 }
 

@@ -142,8 +142,8 @@ typedef struct fv_layer_type {
     /* Appends the operations. Weights come through fv_record_weight. Shape errors come from infer, with the layer's
      * name. */
     fv_value (*record)(fv_recording *, fv_layer *, const fv_value *inputs, int32_t count);
-    /* Its inputs [n, steps, channels] come to build and record as images [n, steps, 1, channels], and what it records
-       loses that axis again: so a layer of sequences has the functions of one of images. */
+    /* Its inputs [n, steps, channels] come to build and record as images of one row, [n, 1, steps, channels], and what it
+       records loses that axis again: so a layer of sequences has the functions of one of images. */
     bool sequence;
 } fv_layer_type;
 extern const fv_layer_type fv_layer_types[FV_LAYER_KIND_COUNT];
@@ -182,10 +182,10 @@ bool fv_pool2d_is_ours(const fv_layer *);           /* Keras has no such pool */
 const char *fv_activation_name(fv_activation);      /* Keras's: "relu"; NULL: no such activation */
 fv_value fv_record_activation(fv_recording *, fv_value, fv_activation);
 /* layers_window.c */
-int fv_check_images(const fv_net *, const fv_layer *, const fv_shape *);
+int fv_layer_check_images(const fv_net *, const fv_layer *, const fv_shape *);
 /* pad overrides padding; equal pixels on every side are the same in either form. */
-int fv_resolve_padding(const fv_net *, const fv_layer *, int32_t *padding, int32_t pad[4]);
-int fv_check_positive(const fv_net *, const fv_layer *, const char *what, const int32_t pair[2]);
+int fv_layer_resolve_padding(const fv_net *, const fv_layer *, int32_t *padding, int32_t pad[4]);
+int fv_layer_check_positive(const fv_net *, const fv_layer *, const char *what, const int32_t pair[2]);
 int fv_build_conv2d(fv_net *, fv_layer *, const fv_shape *, int32_t);
 int fv_build_pool2d(fv_net *, fv_layer *, const fv_shape *, int32_t);
 int fv_build_zero_padding(fv_net *, fv_layer *, const fv_shape *, int32_t);

@@ -91,10 +91,10 @@ fv_node fv_reshape_with(fv_net *net, const fv_reshape_options *given) { ADD_ONE(
 fv_node fv_zero_padding_with(fv_net *net, const fv_zero_padding_options *given) {
     ADD_ONE(FV_LAYER_ZERO_PADDING, zero_padding);
 }
-/* Options of sequences become those of images of width 1 (fv_layer_type.sequence). */
+/* Options of sequences become those of images of one row (fv_layer_type.sequence). */
 static void sides_of_line(int32_t all, const int32_t two[2], int32_t pad[4]) {
     bool given = two[0] || two[1];
-    for (int side = 0; side < 2; side++) pad[side] = given ? two[side] : all;
+    for (int side = 0; side < 2; side++) pad[2 + side] = given ? two[side] : all;
 }
 
 static fv_node add_pool1d(fv_net *net, fv_layer_kind kind, const char *function, const fv_pool1d_options *given) {
@@ -102,7 +102,7 @@ static fv_node add_pool1d(fv_net *net, fv_layer_kind kind, const char *function,
     fv_layer_options all = {0};
     if (!net || fv_options_read(net->object.context, function, &o, sizeof o, given)) return (fv_node){0};
     int32_t size = o.size ? o.size : 2;
-    all.pool = (fv_pool2d_options){ .size_hw = { size, 1 }, .stride_hw = { o.stride ? o.stride : size, 1 },
+    all.pool = (fv_pool2d_options){ .size_hw = { 1, size }, .stride_hw = { 1, o.stride ? o.stride : size },
                                     .padding = o.padding < 0 ? o.padding : 0, .ceil_mode = o.ceil_mode,
                                     .exclude_padding = o.exclude_padding };
     sides_of_line(o.padding > 0 ? o.padding : 0, o.pad, all.pool.pad);
@@ -166,8 +166,8 @@ fv_node fv_up_sampling1d_with(fv_net *net, const fv_up_sampling1d_options *given
     fv_up_sampling1d_options o = {0};
     fv_layer_options all = {0};
     if (!net || fv_options_read(net->object.context, __func__, &o, sizeof o, given)) return (fv_node){0};
-    all.up_sampling.size_hw[0] = o.size ? o.size : 2;
-    all.up_sampling.size_hw[1] = 1;
+    all.up_sampling.size_hw[0] = 1;
+    all.up_sampling.size_hw[1] = o.size ? o.size : 2;
     return fv_net_add(net, FV_LAYER_UP_SAMPLING1D, &all, &o.input, 1, o.name);
 }
 fv_node fv_resizing_with(fv_net *net, const fv_resizing_options *given) { ADD_ONE(FV_LAYER_RESIZING, resizing); }

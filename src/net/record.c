@@ -79,21 +79,21 @@ static int record_inner(fv_recording *outer, const fv_layer *layer, const char *
     return status;
 }
 
-/* The image of width 1 that a layer of sequences works on, and back (what lost both axes has none to lose). */
-static fv_value with_width(fv_tape *tape, fv_value v, bool image) {
+/* The image of one row that a layer of sequences works on, and back (what lost both axes has none to lose). */
+static fv_value with_row(fv_tape *tape, fv_value v, bool image) {
     if (!fv_value_valid(tape, v)) return v;
     const fv_shape shape = fv_tape_value_of(tape, v)->shape;
     const int64_t *d = shape.dim;
     if (shape.rank != (image ? 3 : 4)) return v;
-    return image ? fv_op_reshape(tape, v, (const int64_t[]){ d[0], d[1], 1, d[2] }, 4)
-                 : fv_op_reshape(tape, v, (const int64_t[]){ d[0], d[1], d[3] }, 3);
+    return image ? fv_op_reshape(tape, v, (const int64_t[]){ d[0], 1, d[1], d[2] }, 4)
+                 : fv_op_reshape(tape, v, (const int64_t[]){ d[0], d[2], d[3] }, 3);
 }
 
 static fv_value record_sequence(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
     enum { MOST = 2 };
     fv_value images[MOST] = { { 0 } };
-    for (int32_t i = 0; i < count && i < MOST; i++) images[i] = with_width(r->tape, inputs[i], true);
-    return with_width(r->tape, fv_layer_types[layer->kind].record(r, layer, images, count), false);
+    for (int32_t i = 0; i < count && i < MOST; i++) images[i] = with_row(r->tape, inputs[i], true);
+    return with_row(r->tape, fv_layer_types[layer->kind].record(r, layer, images, count), false);
 }
 
 /* Appends one application of a layer; a net within the net gives several outputs. */
