@@ -75,7 +75,10 @@ fv_value onnx_cannot(onnx_graph *, const char *format, ...) __attribute__((forma
 bool onnx_has(const onnx_graph *, int input);
 fv_value onnx_plain(onnx_graph *, int input);    /* f32, as in the file */
 fv_value onnx_last(onnx_graph *, int input);     /* f32, [n, c, h, w] or [n, c, w] to [n, h, w, c]; also filters, OIHW to OHWI */
+fv_value onnx_number(onnx_graph *, int input);   /* f32 also of integers and of bool, where f32 holds them exactly */
 fv_value onnx_index(onnx_graph *, int input);    /* i32 */
+fv_value onnx_wrapped(onnx_graph *, int input, int64_t size); /* i32; those below 0 count from the end of size */
+fv_value onnx_last_index(onnx_graph *, int input, int64_t modulus); /* i32, [n, c, h, w] to [n, h, w, c], modulo */
 fv_value onnx_typed(onnx_graph *, int input);    /* of the file's own type, if Fovea has it */
 fv_value onnx_permuted(onnx_graph *, int input, const int *axes); /* f32 */
 fv_value onnx_transpose(onnx_graph *, fv_value, const int *axes);

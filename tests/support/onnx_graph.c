@@ -160,16 +160,39 @@ fv_value onnx_last(onnx_graph *g, int input) {
     return v->last;
 }
 
-fv_value onnx_index(onnx_graph *g, int input) {
+fv_value onnx_number(onnx_graph *g, int input) {
+    const onnx_value *v = operand(g, input);
+    if (!v || !v->known || is_real(v->known)) return v ? onnx_plain(g, input) : none;
+    for (int64_t i = 0; v->known->value && i < v->known->elements; i++)
+        if ((double)(float)v->known->value[i] != v->known->value[i]) return onnx_cannot(g, "an integer beyond f32");
+    return v->known->value ? fed(g, v->known, FV_F32, NULL) : onnx_cannot(g, "no numbers");
+}
+
+fv_value onnx_wrapped(onnx_graph *g, int input, int64_t size) {
     const onnx_value *v = operand(g, input);
     if (!v) return none;
     if (!v->known) {
         if (v->plain.id && g->tape->value[v->plain.id].type == FV_I32) return v->plain;
         return onnx_cannot(g, "a computed index");
     }
-    if (is_real(v->known) || !v->known->value) return onnx_cannot(g, "an index of type %d", v->known->type);
-    return fed(g, v->known, FV_I32, NULL);
+    if (!v->known->value) return onnx_cannot(g, "an index of type %d", v->known->type);
+    const fv_value fresh = fed(g, v->known, FV_I32, NULL);
+    double *data = fresh.id ? g->feed[g->feed_count - 1].data : NULL;
+    for (int64_t i = 0; data && i < v->known->elements; i++)
+        if (data[i] < 0) data[i] += (double)size;
+    return fresh;
 }
+
+fv_value onnx_last_index(onnx_graph *g, int input, int64_t modulus) {
+    const onnx_tensor *t = onnx_known(g, input);
+    if (!t || t->rank != 4) return onnx_cannot(g, "an index that is no image");
+    const fv_value fresh = fed(g, t, FV_I32, (const int[]){ 0, 2, 3, 1 });
+    double *data = fresh.id ? g->feed[g->feed_count - 1].data : NULL;
+    for (int64_t i = 0; data && i < t->elements; i++) data[i] = (double)((int64_t)data[i] % modulus);
+    return fresh;
+}
+
+fv_value onnx_index(onnx_graph *g, int input) { return onnx_wrapped(g, input, 0); }
 
 fv_value onnx_typed(onnx_graph *g, int input) {
     static const struct { int onnx; fv_type type; } types[] = {

@@ -261,5 +261,3 @@ const onnx_operator onnx_shape_operators[] = {
     { "Unsqueeze", unsqueeze },
     { NULL, NULL },
 };
-
-const onnx_operator onnx_other_operators[] = { { NULL, NULL } };

@@ -2,6 +2,7 @@
  * channels last; images of one axis are images of one row. */
 #include "support/onnx.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Attributes of a window over the image `of`, for one row or for two axes; sizes is the kernel's extent. */
@@ -107,15 +108,52 @@ static bool pool_of(onnx_graph *g, fv_value x, fv_pool_attributes *p) {
     return !g->why[0];
 }
 
+/* ONNX numbers the elements of the whole tensor [n, c, h, w], Fovea the cells of an image. */
+static fv_value whole_index(onnx_graph *g, fv_value cells, const fv_shape *x) {
+    const int64_t n = x->dim[0], h = x->dim[1], w = x->dim[2], c = x->dim[3];
+    float *first = calloc((size_t)(n * c), sizeof *first);
+    for (int64_t i = 0; first && i < n * c; i++) first[i] = (float)(i * h * w);
+    const fv_value start = first ? fv_op_constant(g->tape, (const int64_t[]){ n, 1, 1, c }, 4, first) : (fv_value){ 0 };
+    free(first);
+    const fv_value number = FV_APPLY(g->tape, FV_OP_cast, &(fv_attributes){ .cast = { FV_F32 } }, cells);
+    return fv_op_add(g->tape, number, start);
+}
+
 static void max_pool(onnx_graph *g) {
     const fv_value x = onnx_last(g, 0);
     fv_attributes a = { 0 };
     if (!x.id || !pool_of(g, x, &a.pool)) return;
-    if (g->node->output_count > 1) {
-        onnx_cannot(g, "indices within the whole tensor");
+    const fv_shape shape = *onnx_shape(g, x);
+    a.pool.flat = g->node->output_count > 1;
+    if (onnx_integer(g, "storage_order", 0)) {
+        onnx_cannot(g, "columns before rows");
         return;
     }
-    onnx_give_last(g, 0, FV_APPLY(g->tape, FV_OP_max_pool2d, &a, x), onnx_rank(g, 0));
+    const int32_t made = fv_tape_append(g->tape, FV_OP_max_pool2d, &a, &x, 1);
+    if (made < 0) return;
+    onnx_give_last(g, 0, fv_tape_output(g->tape, made, 0), onnx_rank(g, 0));
+    if (a.pool.flat) onnx_give_last(g, 1, whole_index(g, fv_tape_output(g->tape, made, 1), &shape), onnx_rank(g, 0));
+}
+
+/* Back to the image that was pooled. Its size follows from the window or is given; the numbers are those of the former. */
+static void max_unpool(onnx_graph *g) {
+    const fv_value x = onnx_last(g, 0);
+    const onnx_tensor *numbers = onnx_known(g, 1), *size = onnx_has(g, 2) ? onnx_known(g, 2) : NULL;
+    fv_attributes a = { 0 };
+    if (!x.id || !numbers || !pool_of(g, x, &a.pool)) return;
+    const fv_shape s = *onnx_shape(g, x);
+    a.pool.flat = 1;
+    a.pool.shape[0] = s.dim[0], a.pool.shape[3] = s.dim[3];
+    for (int i = 0; i < 2; i++)
+        a.pool.shape[1 + i] = (s.dim[1 + i] - 1) * a.pool.stride[i] + a.pool.kernel[i] - a.pool.pad[2 * i] - a.pool.pad[2 * i + 1];
+    const int64_t cells = a.pool.shape[1] * a.pool.shape[2];
+    const fv_value index = onnx_last_index(g, 1, cells);
+    if (!index.id) return;
+    fv_value y = FV_APPLY(g->tape, FV_OP_max_pool2d_gradient, &a, index, x);
+    fv_attributes around = { 0 };
+    for (int i = 0; size && i < 2; i++) around.pad.after[1 + i] = (int64_t)size->value[2 + i] - a.pool.shape[1 + i];
+    if (size) y = FV_APPLY(g->tape, FV_OP_pad, &around, y);
+    onnx_give_last(g, 0, y, 4);
 }
 
 static void average_pool(onnx_graph *g) {
@@ -170,5 +208,6 @@ const onnx_operator onnx_window_operators[] = {
     { "GlobalMaxPool", global_max_pool },
     { "LRN", lrn },
     { "MaxPool", max_pool },
+    { "MaxUnpool", max_unpool },
     { NULL, NULL },
 };
