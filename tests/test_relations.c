@@ -180,6 +180,44 @@ static void one_by_one_is_dense(void **state) {
     free(a), free(b), problem_free(conv), problem_free(dense);
 }
 
+/* Images and kernels turned on their diagonal give the turned result. */
+static void convolution_turns_with_its_image(void **state) {
+    problem *p = problem_of("conv2d n2 h7 w5 c3 k4 r3 s2 stride2,1 pad1,0,2,1", 20);
+    problem *q = problem_of("conv2d n2 h5 w7 c3 k4 r2 s3 stride1,2 pad2,1,1,0", 20);
+    for (int i = 0; i < 2; i++) {
+        const fv_shape *s = &p->input[i].shape;
+        for (int64_t n = 0; n < s->dim[0]; n++)
+            for (int64_t h = 0; h < s->dim[1]; h++)
+                for (int64_t w = 0; w < s->dim[2]; w++)
+                    for (int64_t c = 0; c < s->dim[3]; c++)
+                        *at4(q->input[i].value, &q->input[i].shape, n, w, h, c) = *at4(p->input[i].value, s, n, h, w, c);
+    }
+    double *a = run(p), *b = run(q);
+    const fv_shape *s = &p->output[0].shape;
+    for (int64_t n = 0; n < 2; n++)
+        for (int64_t h = 0; h < s->dim[1]; h++)
+            for (int64_t w = 0; w < s->dim[2]; w++)
+                for (int64_t k = 0; k < 4; k++)
+                    assert_true(fabs(*at4(a, s, n, h, w, k) - *at4(b, &q->output[0].shape, n, w, h, k)) < 1e-5);
+    free(a), free(b), problem_free(p), problem_free(q);
+}
+
+/* Unshared convolution with the same filters everywhere is convolution. */
+static void equal_filters_are_shared(void **state) {
+    problem *shared = problem_of("conv2d n2 h6 w5 c3 k4 r3 s2 stride2,1", 21);
+    problem *local = problem_of("local_conv2d n2 h6 w5 c3 k4 r3 s2 stride2,1", 21);
+    const int64_t places = shared->output[0].shape.dim[1] * shared->output[0].shape.dim[2];
+    set_input(local, 0, shared->input[0].value);
+    for (int64_t place = 0; place < places; place++)
+        for (int64_t tap = 0; tap < 6; tap++)
+            for (int64_t c = 0; c < 3; c++)
+                for (int64_t k = 0; k < 4; k++)
+                    local->input[1].value[((place * 6 + tap) * 3 + c) * 4 + k] = shared->input[1].value[(k * 6 + tap) * 3 + c];
+    double *a = run(shared), *b = run(local);
+    assert_close("equal filters", a, b, elements_out(shared), 1e-5);
+    free(a), free(b), problem_free(shared), problem_free(local);
+}
+
 /* ---- Batches ----------------------------------------------------------------------------------------------------- */
 
 /* The images of a batch do not see each other: a batch in another order, or in two parts, gives the same images. */
@@ -245,6 +283,105 @@ static void pooling_forgets_places(void **state) {
         assert_close(lines[k], a, b, elements_out(p), k ? 1e-6 : 0);
         free(a), free(b), problem_free(p), problem_free(q);
     }
+}
+
+/* Layer, group, RMS and unit norm do not see the size of a sample; the first two no shift either. */
+static void norms_of_samples_forget_scale(void **state) {
+    static const struct { const char *line; double shift; } norm[] = {
+        { "layer_norm x5,12 epsilon0", 2 },
+        { "group_norm x5,3,3,8 groups2 epsilon0", 2 },
+        { "rms_norm x5,12 epsilon0", 0 },
+        { "unit_norm x5,12 epsilon0", 0 },
+    };
+    for (int i = 0; i < 4; i++) {
+        problem *p = problem_of(norm[i].line, 22), *q = problem_of(norm[i].line, 22);
+        for (int64_t k = 0; k < elements_in(p, 0); k++)
+            q->input[0].value[k] = (float)(3 * p->input[0].value[k] + norm[i].shift);
+        double *a = run(p), *b = run(q);
+        assert_close(norm[i].line, a, b, elements_out(p), 1e-4);
+        free(a), free(b), problem_free(p), problem_free(q);
+    }
+}
+
+/* One group of all channels of one pixel is layer norm. */
+static void one_group_is_a_layer(void **state) {
+    problem *group = problem_of("group_norm x6,10 groups1", 23), *layer = problem_of("layer_norm x6,10", 23);
+    for (int i = 0; i < 3; i++) set_input(layer, i, group->input[i].value);
+    double *a = run(group), *b = run(layer);
+    assert_close("one group", a, b, elements_out(group), 1e-5);
+    free(a), free(b), problem_free(group), problem_free(layer);
+}
+
+/* What unpooling puts back is what pooling finds again. */
+static void pooling_finds_what_unpooling_put(void **state) {
+    problem *pool = problem_of("max_pool2d n2 h6 w8 c3 r2 flat", 24);
+    problem *back = problem_of("max_pool2d_gradient n2 h6 w8 c3 r2 flat", 24);
+    for (int64_t i = 0; i < elements_in(pool, 0); i++) pool->input[0].value[i] = fabs(pool->input[0].value[i]) + 0.5;
+    double *result[MOST_OUTPUTS] = { 0 };
+    char why[1200];
+    if (run_problem(device, NULL, pool, result, why) != RAN) fail_msg("%s", why);
+    set_input(back, 0, result[1]);
+    set_input(back, 1, result[0]);
+    double *image = run(back);
+    set_input(pool, 0, image);
+    double *again = run(pool);
+    assert_close("pooled, unpooled, pooled", result[0], again, elements_out(pool), 0);
+    free_results(result), free(image), free(again), problem_free(pool), problem_free(back);
+}
+
+/* Adaptive windows that divide the image are ordinary ones, and as many as pixels leave it as it is. */
+static void adaptive_windows_may_be_ordinary(void **state) {
+    static const char *const names[] = { "max_pool2d", "avg_pool2d" };
+    for (int i = 0; i < 2; i++) {
+        char line[3][PROBLEM_TEXT];
+        snprintf(line[0], PROBLEM_TEXT, "%s n2 h6 w8 c3 r2", names[i]);
+        snprintf(line[1], PROBLEM_TEXT, "%s n2 h6 w8 c3 output3,4", names[i]);
+        snprintf(line[2], PROBLEM_TEXT, "%s n2 h6 w8 c3 output6,8", names[i]);
+        problem *fixed = problem_of(line[0], 25), *adaptive = problem_of(line[1], 25), *same = problem_of(line[2], 25);
+        set_input(adaptive, 0, fixed->input[0].value);
+        double *a = run(fixed), *b = run(adaptive), *c = run(same);
+        assert_close(line[1], a, b, elements_out(fixed), 1e-6);
+        assert_close(line[2], c, same->input[0].value, elements_out(same), 0);
+        free(a), free(b), free(c), problem_free(fixed), problem_free(adaptive), problem_free(same);
+    }
+}
+
+/* ---- Numbers and losses ------------------------------------------------------------------------------------------ */
+
+/* <gather(x, i), v> = <x, scatter_add(i, v)>, and gather(x, i) = one_hot(i) x. */
+static void gathering_and_scattering_are_adjoint(void **state) {
+    problem *gather = problem_of("gather x7,5 i9", 26), *scatter = problem_of("scatter_add size7 i9 v9,5", 26);
+    problem *hot = problem_of("one_hot i9 size7", 26), *dense = problem_of("dense x9,7 o5", 26);
+    set_input(scatter, 0, gather->input[1].value);
+    set_input(hot, 0, gather->input[1].value);
+    double *y = run(gather), *back = run(scatter), *rows = run(hot);
+    assert_true(fabs(dot(y, scatter->input[1].value, 45) - dot(back, gather->input[0].value, 35)) < 1e-5);
+    set_input(dense, 0, rows);
+    for (int64_t o = 0; o < 5; o++)
+        for (int64_t i = 0; i < 7; i++) dense->input[1].value[o * 7 + i] = gather->input[0].value[i * 5 + o];
+    double *product = run(dense);
+    assert_close("one_hot times x", y, product, 45, 0);
+    free(y), free(back), free(rows), free(product);
+    problem_free(gather), problem_free(scatter), problem_free(hot), problem_free(dense);
+}
+
+/* Cross-entropy of logits = cross-entropy of their sigmoid; Huber's loss with a wide middle = half the squared error. */
+static void losses_have_two_forms(void **state) {
+    problem *logits = problem_of("binary_cross_entropy_logits x4,6 weight1", 27), *sigmoid = problem_of("sigmoid x4,6", 27);
+    problem *probabilities = problem_of("binary_cross_entropy x4,6", 27);
+    set_input(sigmoid, 0, logits->input[0].value);
+    double *p = run(sigmoid);
+    set_input(probabilities, 0, p);
+    set_input(probabilities, 1, logits->input[1].value);
+    double *a = run(logits), *b = run(probabilities);
+    assert_close("binary cross-entropy", a, b, elements_out(logits), 2e-6);
+    problem *huber = problem_of("huber x4,6 delta100", 27), *square = problem_of("mean_squared_error x4,6", 27);
+    for (int i = 0; i < 2; i++) set_input(square, i, huber->input[i].value);
+    double *c = run(huber), *d = run(square);
+    for (int64_t i = 0; i < elements_out(square); i++) d[i] /= 2;
+    assert_close("Huber", c, d, elements_out(huber), 2e-6);
+    free(p), free(a), free(b), free(c), free(d), problem_free(logits), problem_free(sigmoid);
+    problem_free(probabilities), problem_free(huber), problem_free(square);
 }
 
 /* The gradient of a mean of cross-entropies has rows that sum to zero. */
@@ -323,10 +460,18 @@ int main(void) {
         RELATION(padding_first_is_the_same),
         RELATION(flip_turns_the_kernel),
         RELATION(one_by_one_is_dense),
+        RELATION(convolution_turns_with_its_image),
+        RELATION(equal_filters_are_shared),
         RELATION(batches_are_independent),
         RELATION(batch_norm_forgets_scale_and_shift),
         RELATION(softmax_forgets_a_shift),
         RELATION(pooling_forgets_places),
+        RELATION(norms_of_samples_forget_scale),
+        RELATION(one_group_is_a_layer),
+        RELATION(pooling_finds_what_unpooling_put),
+        RELATION(adaptive_windows_may_be_ordinary),
+        RELATION(gathering_and_scattering_are_adjoint),
+        RELATION(losses_have_two_forms),
         RELATION(logit_gradients_sum_to_zero),
         RELATION(slice_undoes_concat),
         RELATION(no_rate_no_change),
