@@ -341,17 +341,23 @@ static int each_row(bool row(fv_op, int, char *), void show(const char *text)) {
 
 static void show_row(const char *text) { printf("%s\n", text); }
 
+/* What each backend says of a row: that it ran, or why it cannot. */
 static void show_support(const char *text) {
-    double *result[MOST_OUTPUTS] = { 0 };
-    char why[1200] = "";
+    fv_context *const devices[] = { setup.reference, setup.cpu };
     problem *p;
-    if (problem_make(setup.oracle, text, 1, false, &p)) {
-        printf("%-60s bad row: %s\n", text, p->error);
-    } else {
-        const outcome out = run_problem(setup.cpu, NULL, p, result, why);
-        printf("%-60s %s\n", text, out == RAN ? "cpu" : why);
+    printf("%-60s", text);
+    if (problem_make(setup.oracle, text, 1, false, &p)) printf(" bad row: %s", p->error);
+    for (int i = 0; i < 2 && !p->error[0]; i++) {
+        double *result[MOST_OUTPUTS] = { 0 };
+        char why[1200] = "";
+        const uint8_t flags = fv_op_table[p->op]->flags;
+        const char *name = fv_device_name(devices[i]);
+        if (flags & FV_ALIAS) printf(" %s: no kernel needed;", name);
+        else if (flags & FV_FUSED && devices[i] == setup.reference) printf(" %s: by what it stands for;", name);
+        else printf(" %s: %s;", name, run_problem_once(devices[i], p, result, why) == RAN ? "yes" : why);
+        free_results(result);
     }
-    free_results(result);
+    printf("\n");
     problem_free(p);
 }
 
@@ -397,18 +403,20 @@ static int run_row(const char *text) {
     problem *p;
     judgement j;
     outcome out;
-    int failed = problem_make(setup.oracle, text, 1, false, &p);
+    int failed = problem_make(setup.oracle, text, 1, false, &p), wrong = 0;
     if (failed) printf("%s\n", p->error);
     for (int i = 0; i < 2 && !failed; i++) {
         const bool good = check_problem(setup.oracle, devices[i], NULL, p, &j, &out);
         printf("%s: %s, %.3g of its bound. %s\n", fv_device_name(devices[i]), good ? "good" : "WRONG", j.worst, j.why);
+        wrong |= !good;
     }
     if (!failed && op_rules[p->op]->differentiable) {
         const bool good = check_gradient(setup.oracle, text, 1, &j);
         printf("gradient: %s, relative error %.3g. %s\n", good ? "good" : "WRONG", j.worst, j.why);
+        wrong |= !good;
     }
     problem_free(p);
-    return failed;
+    return failed || wrong;
 }
 
 static fv_context *open_device(const char *name, int threads) {
@@ -448,6 +456,29 @@ static int run_group(void) {
     return _cmocka_run_group_tests("operations", test, tests, NULL, NULL);
 }
 
+static const char help[] =
+    "test_operations [--list | --support | --perf] [--filter NAME] [--random N] [--row LINE]\n"
+    "  (nothing)      check every row on reference and cpu against the reference in double, and the gradients\n"
+    "  --list         the rows of the table, a line each\n"
+    "  --support      what each backend says of each row\n"
+    "  --perf         time, GFLOP/s and GB/s of the rows for measuring, on cpu\n"
+    "  --filter NAME  only operations (without a mode) or rows (with one) whose text has NAME\n"
+    "  --random N     so many random rows an operation (default 30)\n"
+    "  --row LINE     one row of your own: \"conv2d n2 h9 w7 c3 k8 r3 s3 stride2 pad1,0\"\n"
+    "FOVEA_QUICK=1 leaves out the large rows and most random ones. Docs: docs/testing.md\n";
+
+/* A filter that nothing matches would pass in silence. */
+static bool filter_matches(bool rows) {
+    char text[PROBLEM_TEXT];
+    for (int op = FV_OP_NONE + 1; op < FV_OP_COUNT; op++) {
+        if (chosen(fv_op_name((fv_op)op))) return true;
+        for (int i = 0; rows && table_row((fv_op)op, i, text); i++)
+            if (chosen(text)) return true;
+    }
+    fprintf(stderr, "test_operations: '%s' is in no %s\n", setup.filter, rows ? "row" : "name of an operation");
+    return false;
+}
+
 int main(int count, char **argument) {
     const char *row = NULL, *mode = "";
     if ((setup.quick = getenv("FOVEA_QUICK") != NULL)) setup.random = 5;
@@ -461,6 +492,8 @@ int main(int count, char **argument) {
         else
             mode = argument[i];
     }
+    if (!strcmp(mode, "--help")) return fputs(help, stdout), 0;
+    if (!filter_matches(*mode)) return 2;
     setup.oracle = open_device("reference64", 1);
     setup.reference = open_device("reference", 1);
     setup.cpu = open_device("cpu", 1);
@@ -478,8 +511,7 @@ int main(int count, char **argument) {
     else if (!*mode)
         status = run_group();
     else
-        fprintf(stderr,
-                "usage: test_operations [--list | --support | --perf] [--filter NAME] [--random N] [--row LINE]\n");
+        fputs(help, stderr);
 
     fv_context *const all[] = { setup.oracle, setup.reference, setup.cpu, setup.cpu_threads };
     for (int i = 0; i < 4; i++) status |= fv_close(all[i]);
