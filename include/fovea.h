@@ -346,8 +346,26 @@ FV_API fv_dataset *fv_dataset_take(fv_dataset *, int64_t first, int64_t count);
 /* y = (x * scale - mean[c]) / deviation[c], of input 0. Zero fields: scale 1/255 for u8 and 1 for f32, mean 0, deviation 1. */
 typedef struct fv_normalize_options { size_t struct_size; float scale, mean[4], deviation[4]; } fv_normalize_options;
 FV_API int fv_normalize_with(fv_dataset *, const fv_normalize_options *);
-/* Applied in training only. crop: pad that many zero pixels on every side and cut the old size at random. */
-typedef struct fv_augment_options { size_t struct_size; bool flip; int32_t crop; } fv_augment_options;
+/* Augmentation of the images of input 0, on the device, in training only; each draw is a function of seed, epoch and sample.
+ * Targets of the images' height and width (masks) follow the geometry: integers from the nearest pixel, floats bilinearly.
+ * In the order of the fields: */
+typedef enum fv_border { FV_BORDER_FILL, FV_BORDER_REPLICATE, FV_BORDER_REFLECT } fv_border; /* what lies outside an image */
+typedef struct fv_augment_options {
+    size_t struct_size;
+    bool flip;               /* left-right, half of the time                                                             */
+    int32_t crop;            /* pad that many zero pixels on every side and cut the old size at random                     */
+    bool flip_vertical;
+    float scale[2], ratio[2]; /* random resized crop: part of the area {low, high}, width / height (default {3/4, 4/3})       */
+    float rotation, shear[2]; /* degrees, drawn from -limit .. limit; shear vertically and horizontally                      */
+    float shift[2], zoom[2];  /* shift in parts of height and width; zoom {low, high}, above 1 enlarges                       */
+    bool nearest; fv_border border; float fill, mask_fill; /* of scale .. zoom: interpolation, and what comes from outside     */
+    float brightness, contrast, saturation, hue; /* factors 1 - x .. 1 + x, hue in turns (to 0.5), in random order; as torchvision */
+    float grey;              /* probability of losing all colour                                                           */
+    float erase, erase_scale[2], erase_ratio[2]; /* probability of a box of zeros after normalisation: {0.02, 0.33}, {0.3, 3.3} */
+    int32_t cutout;          /* instead: a square of so many pixels; erase is 1 where it is 0                               */
+    float mixup, cutmix, mix_probability; /* alpha of Beta; both: either, half of the time. Labels become shares. default 1    */
+    bool leave_targets;      /* masks do not follow                                                                        */
+} fv_augment_options;
 FV_API int fv_augment_with(fv_dataset *, const fv_augment_options *);
 
 /* ---- Training ---------------------------------------------------------------------------------------------- */

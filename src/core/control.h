@@ -22,5 +22,6 @@ typedef struct fv_segment {
 } fv_segment;               /* 32 bytes */
 
 /* Streams of random numbers (Philox: key = seed, counter = (element / 4, stream, step or epoch and sample)). */
-enum { FV_STREAM_FLIP = 1, FV_STREAM_CROP = 2, FV_STREAM_LAYERS = 1024 /* a layer's own number is added */ };
+enum { FV_STREAM_FLIP = 1, FV_STREAM_CROP = 2, FV_STREAM_FLIP_VERTICAL = 3, FV_STREAM_WARP = 4, FV_STREAM_COLOR = 5, FV_STREAM_ERASE = 6,
+       FV_STREAM_MIX = 7, FV_STREAM_LAYERS = 1024 /* a layer's own number is added */ };
 #endif

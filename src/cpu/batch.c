@@ -1,5 +1,4 @@
-/* batch.c - the gathering of a batch, flips and shifted crops, normalisation of pixels. Random numbers are Philox4x32-10
- * under the key control.seed, with the counters of the specification: the same bits on every backend. */
+/* batch.c - the gathering of a batch, normalisation of pixels. */
 #include "core/core.h"
 #include "cpu/cpu.h"
 #include "cpu/simd.h"
@@ -39,66 +38,6 @@ static int gather_run(fv_device *device, const fv_task *task) {
     return FV_OK;
 }
 
-/* ---- Augmentation of images [n,h,w,c] of any type, keyed by epoch and sample ------------------------------------- */
-static void draw(const fv_control *control, uint32_t stream, int32_t sample, uint32_t word[4]) {
-    uint32_t counter[4] = { (uint32_t)sample, stream, control->epoch, 0 };
-    fv_philox(counter, control->seed, word);
-}
-static void flip_images(const void *argument, int64_t begin, int64_t end, int thread) {
-    (void)thread;
-    const fv_task *task = argument;
-    const fv_tensor *x = &task->input[0];
-    size_t pixel = (size_t)x->dim[3] * type_bytes(x->type), row = (size_t)x->dim[2] * pixel,
-           image = (size_t)x->dim[1] * row;
-    for (int64_t n = begin; n < end; n++) {
-        uint32_t word[4];
-        draw(task->input[2].data, FV_STREAM_FLIP, ((const int32_t *)task->input[1].data)[n], word);
-        const char *from = (const char *)x->data + (size_t)n * image;
-        char *to = (char *)task->output[0].data + (size_t)n * image;
-        if (!(word[0] >> 31)) {
-            memcpy(to, from, image);
-            continue;
-        }
-        for (int64_t y = 0; y < x->dim[1]; y++, from += row, to += row)
-            for (int64_t i = 0; i < x->dim[2]; i++)
-                memcpy(to + (size_t)i * pixel, from + (size_t)(x->dim[2] - 1 - i) * pixel, pixel);
-    }
-}
-static void crop_images(const void *argument, int64_t begin, int64_t end, int thread) {
-    (void)thread;
-    const fv_task *task = argument;
-    const fv_tensor *x = &task->input[0];
-    int64_t height = x->dim[1], width = x->dim[2];
-    size_t pixel = (size_t)x->dim[3] * type_bytes(x->type), row = (size_t)width * pixel, image = (size_t)height * row;
-    uint32_t choices = 2 * (uint32_t)task->attributes->random.crop + 1;
-    for (int64_t n = begin; n < end; n++) {
-        uint32_t word[4];
-        draw(task->input[2].data, FV_STREAM_CROP, ((const int32_t *)task->input[1].data)[n], word);
-        int64_t down = (int64_t)(word[0] % choices) - task->attributes->random.crop;
-        int64_t right = (int64_t)(word[1] % choices) - task->attributes->random.crop;
-        int64_t first = least(width, most(0, -right)), last = most(first, least(width, width - right));
-        const char *from = (const char *)x->data + (size_t)n * image;
-        char *to = (char *)task->output[0].data + (size_t)n * image;
-        for (int64_t y = 0; y < height; y++, to += row) {
-            bool inside = y + down >= 0 && y + down < height && last > first;
-            if (!inside) {
-                memset(to, 0, row);
-                continue;
-            }
-            memset(to, 0, (size_t)first * pixel);
-            memcpy(to + (size_t)first * pixel, from + (size_t)(y + down) * row + (size_t)(first + right) * pixel,
-                   (size_t)(last - first) * pixel);
-            memset(to + (size_t)last * pixel, 0, (size_t)(width - last) * pixel);
-        }
-    }
-}
-static int images_run(fv_device *device, const fv_task *task, fv_part *part) {
-    fv_parallel(device, task->output[0].dim[0], 32768 / (sample_elements(&task->output[0]) + 1) + 1, part, task);
-    return FV_OK;
-}
-static int flip_run(fv_device *device, const fv_task *task) { return images_run(device, task, flip_images); }
-static int crop_run(fv_device *device, const fv_task *task) { return images_run(device, task, crop_images); }
-
 /* (x scale - mean) / deviation = x a + b, with a and b of channel min(c, 3). Up to four channels the factors of the
  * elements repeat after as many vectors as there are channels; beyond, rows of channels are walked. */
 typedef struct factors {
@@ -129,6 +68,4 @@ static void normalize_range(const fv_task *task, int64_t begin, int64_t end) {
 }
 const fv_cpu_kernel KERNEL(batch_samples) = { { .run = batch_run }, NULL };
 const fv_cpu_kernel KERNEL(gather_batch) = { { .run = gather_run }, NULL };
-const fv_cpu_kernel KERNEL(flip) = { { .run = flip_run }, NULL };
-const fv_cpu_kernel KERNEL(pad_crop) = { { .run = crop_run }, NULL };
 const fv_cpu_kernel KERNEL(normalize) = { { .run = fv_run_ranges }, normalize_range };

@@ -50,7 +50,14 @@ LAYOUT(pointwise, F32(pointwise, delta, 0), F32(pointwise, weight, 0), F32(point
        F32(pointwise, threshold, 0));
 LAYOUT(top_k, I32(top_k, k, NEVER), I32(top_k, ignore, 0), I32(top_k, label, 0));
 LAYOUT(update, U32(update, kind, NEVER), F32(update, value, 0), F32(update, clip_value, 0), F32(update, clip_norm, 0));
-LAYOUT(random, F32(random, rate, 0), U32(random, stream, 0), I32(random, crop, 0));
+LAYOUT(random, F32(random, rate, 0), U32(random, stream, 0), I32(random, crop, 0), I32(random, vertical, 0));
+LAYOUT(warp, F32(warp, rotation, 0), F32(warp, shear, 0), F32(warp, shift, 0), F32(warp, zoom, 0), F32(warp, scale, 0),
+       F32(warp, ratio, 0), F32(warp, fill, 0), I32(warp, border, 0), I32(warp, nearest, 0));
+LAYOUT(color, F32(color, strength, 0), F32(color, grey, 0), F32(color, limit, NEVER));
+LAYOUT(erase, F32(erase, probability, NEVER), F32(erase, scale, 0), F32(erase, ratio, 0), F32(erase, fill, 0),
+       I32(erase, size, 0));
+LAYOUT(mix, F32(mix, mixup, 0), F32(mix, cutmix, 0), F32(mix, probability, NEVER), I32(mix, height, 0), I32(mix, width, 0),
+       I32(mix, classes, 0));
 LAYOUT(batch, I64(batch, size, NEVER), I64(batch, rows, NEVER));
 LAYOUT(advance, I32(advance, batch_only, 0));
 LAYOUT(normalize, F32(normalize, scale, NEVER), F32(normalize, mean, NEVER), F32(normalize, deviation, NEVER));

@@ -1,6 +1,4 @@
-/* batch.c - operations that choose the samples of a batch, and the plainest augmentation: flips and shifted crops. What
- * is random is a function of the seed and counters in the control block, so that a replayed or resumed step draws what
- * it would have drawn. */
+/* batch.c - operations that choose the samples of a batch and make numbers of its pixels. */
 #include "ops/family.h"
 #include <math.h>
 
@@ -28,18 +26,6 @@ static int infer_gather_batch(fv_signature *s) {
     fv_shape y = *s->input[0];
     y.dim[0] = s->input[1]->dim[0];
     return fv_set_output_like(s, 0, s->input_type[0], &y);
-}
-
-/* flip and pad_crop: x, samples, control */
-static int infer_augment(fv_signature *s) {
-    FV_TRY(fv_check_rank(s, 0, "input", 4, "[batch, height, width, channels]"));
-    FV_TRY(check_samples(s, 1, "sample numbers", "[batch]"));
-    FV_TRY(fv_check_control(s, 2));
-    if (s->input[1]->dim[0] != s->input[0]->dim[0])
-        return fv_op_fail(s, FV_ERROR_SHAPE, "the sample numbers %s do not fit the input %s", FV_TEXT(s->input[1]),
-                          FV_TEXT(s->input[0]));
-    if (s->op == FV_OP_pad_crop) FV_TRY(fv_check_range(s, "crop", s->attributes->random.crop, 0, INT32_MAX / 2));
-    return fv_set_output_like(s, 0, s->input_type[0], s->input[0]);
 }
 
 static int infer_normalize(fv_signature *s) {
@@ -70,6 +56,4 @@ static void cost_normalize(const fv_signature *s, fv_cost *cost) {
 
 FV_DESC(batch_samples, batch, .infer = infer_batch_samples, .cost = fv_cost_moved);
 FV_DESC(gather_batch, none, .infer = infer_gather_batch, .cost = fv_cost_moved);
-FV_DESC(flip, random, .infer = infer_augment, .cost = fv_cost_moved);
-FV_DESC(pad_crop, random, .infer = infer_augment, .cost = fv_cost_moved);
 FV_DESC(normalize, normalize, .infer = infer_normalize, .gradient = normalize_gradient, .cost = cost_normalize);

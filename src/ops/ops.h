@@ -62,7 +62,16 @@ typedef struct fv_pointwise_attributes { float delta, weight, alpha, gamma, thre
 typedef struct fv_top_k_attributes { int32_t k, ignore, label; } fv_top_k_attributes;
 /* Optimisers: value[] as fv_optimizer has it (order: enum below). clip_* 0: none. */
 typedef struct fv_update_attributes { uint32_t kind; float value[15]; float clip_value, clip_norm; } fv_update_attributes;
-typedef struct fv_random_attributes { float rate; uint32_t stream; int32_t crop; } fv_random_attributes; /* dropout, .., gaussian_noise (rate: deviation), flip, pad_crop */
+typedef struct fv_random_attributes { float rate; uint32_t stream; int32_t crop, vertical; } fv_random_attributes; /* dropout, .., gaussian_noise (rate: deviation), flip, pad_crop */
+/* Augmentation. rotation and shear in degrees (y, x), shift in parts of height and width: drawn from -limit .. limit. zoom,
+ * scale (part of the area) and ratio (width / height): low, high; zoom and scale 0, 0: none. */
+typedef struct fv_warp_attributes {
+    float rotation, shear[2], shift[2], zoom[2], scale[2], ratio[2], fill;
+    int32_t border /* fv_border */, nearest;
+} fv_warp_attributes;
+typedef struct fv_color_attributes { float strength[4] /* brightness, contrast, saturation, hue */, grey /* probability */, limit; } fv_color_attributes;
+typedef struct fv_erase_attributes { float probability, scale[2], ratio[2], fill; int32_t size; /* of a square; 0: scale and ratio */ } fv_erase_attributes;
+typedef struct fv_mix_attributes { float mixup, cutmix /* alpha; 0: not used */, probability; int32_t height, width, classes; /* mix_targets */ } fv_mix_attributes;
 typedef struct fv_batch_attributes { int64_t size, rows; } fv_batch_attributes;                /* batch_samples: size of a full batch, rows of this one */
 typedef struct fv_advance_attributes { int32_t batch_only; } fv_advance_attributes;
 typedef struct fv_normalize_attributes { float scale, mean[4], deviation[4]; } fv_normalize_attributes; /* channel c uses entry min(c, 3) */
@@ -90,6 +99,10 @@ typedef union fv_attributes {
     fv_top_k_attributes top_k;
     fv_update_attributes update;
     fv_random_attributes random;
+    fv_warp_attributes warp;
+    fv_color_attributes color;
+    fv_erase_attributes erase;
+    fv_mix_attributes mix;
     fv_batch_attributes batch;
     fv_advance_attributes advance;
     fv_normalize_attributes normalize;

@@ -1,4 +1,4 @@
-/* batch.c - the gathering of batches, flips and shifted crops, normalisation of pixels. */
+/* batch.c - the gathering of batches, normalisation of pixels. */
 #include "support/operations.h"
 #include <math.h>
 
@@ -7,7 +7,7 @@ static void add_samples(problem *p, int64_t rows, int64_t samples) {
 }
 
 /* batch_samples samples20 size6 rows6 batch2 - gather_batch x10,4 rows5
- * bytes bad - flip n h w c bytes epoch - pad_crop n h w c crop2 bytes epoch */
+ * bytes bad */
 static int build_batch(fv_context *context, problem *p) {
     fv_attributes *a = &p->attributes;
     (void)context;
@@ -19,12 +19,6 @@ static int build_batch(fv_context *context, problem *p) {
         const fv_shape x = shape_word(p, "x", 0);
         choose_type(p, add_input(p, "x", FV_F32, FILL_UNIFORM, x));
         add_samples(p, whole(p, "rows", 0, 4), x.dim[0]);
-    } else {
-        const fv_shape x = SHAPE(whole(p, "n", 0, 1), whole(p, "h", 0, 1), whole(p, "w", 0, 1), whole(p, "c", 0, 1));
-        if (is(p, "pad_crop")) a->random.crop = (int32_t)whole(p, "crop", 0, 1);
-        choose_type(p, add_input(p, "x", FV_F32, FILL_UNIFORM, x));
-        add_samples(p, x.dim[0], 1 << 20);
-        add_control(p);
     }
     return 0;
 }
@@ -64,21 +58,6 @@ RULE(gather_batch, .build = build_batch, .bound = BOUND_EXACT,
                     "x1,1 rows1", "x10,4,3 rows5 bytes", "x20,5 rows33 ints", "x6,28,28,1 rows4 bytes",
                     "x10,3 rows8 bad", "x10,7 rows8 bad bytes", "x10 rows20 ints bad", "x3,2,2,2,2,2 rows4",
                     "x100,28,28,1 rows128 bytes large", "x50,1000 rows70 large") });
-
-RULE(flip, .build = build_batch, .bound = BOUND_EXACT,
-     .rows = { ROWS("n1 h1 w2 c1", "n2 h1 w7 c1", "n1 h7 w1 c3", "n5 h4 w4 c3 epoch1", "n3 h2 w3 c16",
-                    "n3 h2 w3 c17 bytes", "n2 h5 w9 c33", "n7 h6 w6 c1 bytes seed1,2", "n4 h3 w5 c2 epoch1000",
-                    "n10 h10 w10 c1 ints", "n2 h17 w15 c4 bytes", "n33 h2 w2 c2", "n6 h4 w5 c2", "n6 h3 w8 c3 bytes",
-                    "n1 h1 w1 c1", "n9 h2 w1 c3", "n16 h2 w6 c1 epoch3", "n16 h5 w7 c4 epoch4 bytes",
-                    "n4 h3 w3 c5 ints", "n8 h8 w8 c3 seed5,6", "n64 h32 w32 c3 bytes large") });
-
-RULE(pad_crop, .build = build_batch, .bound = BOUND_EXACT,
-     .rows = { ROWS("n1 h1 w2 c1 crop1", "n2 h1 w7 c1 crop1", "n1 h7 w1 c3 crop1", "n5 h4 w4 c3 epoch1 crop1",
-                    "n3 h2 w3 c16 crop1", "n3 h2 w3 c17 bytes crop1", "n2 h5 w9 c33 crop1",
-                    "n7 h6 w6 c1 bytes seed1,2 crop1", "n4 h3 w5 c2 epoch1000 crop1", "n10 h10 w10 c1 ints crop1",
-                    "n2 h17 w15 c4 bytes crop1", "n33 h2 w2 c2 crop1", "n6 h5 w6 c2 crop1", "n6 h5 w6 c3 crop2 bytes",
-                    "n3 h1 w1 c1 crop3", "n4 h4 w4 c1 crop0", "n16 h8 w7 c3 crop4 epoch5 bytes", "n5 h3 w4 c2 crop9",
-                    "n4 h3 w3 c5 crop1 ints", "n8 h8 w8 c3 crop2 seed5,6", "n64 h32 w32 c3 crop4 bytes large") });
 
 RULE(normalize, .build = build_normalize, .bound = BOUND_OWN, .magnitude = magnitude_normalize, .differentiable = 1,
      .rows = { ROWS("x1", "x2,1 bytes", "x5,2 mean1,2", "x5,3 bytes mean0.1", "x5,4 deviation2,3,4,5",
