@@ -1,5 +1,5 @@
 /* data.h - data sets: samples in memory (owned, borrowed or memory-mapped) or behind a callback, and views of them.
- *   dataset.c  making, settings, fetching    view.c  takes and splits    device.c  copies on the device
+ *   dataset.c  making, settings, fetching    view.c  takes and splits    device.c  copies on the device    augment.c  settings
  *   idx.c cifar.c digits.c  sources    search.c  where files are looked for    file.c  whole files, gzip or plain
  * Normalisation and augmentation are settings: fit and evaluate record them as operations. */
 #ifndef FV_DATA_H
@@ -51,6 +51,9 @@ enum { FV_UNPACKED_LIMIT = 0x7fffffff }; /* bytes that a packed file of data may
  * result is the caller's, by fv_free, and never NULL without an error; a zero byte follows it, so that text may be
  * used as a string. */
 void *fv_file_read(fv_context *, const char *path, size_t limit, size_t *bytes);
+
+/* Is an array of this shape a map of images of that shape [samples, height, width, channels]: masks, heat maps? */
+bool fv_dataset_is_mask(const fv_shape *image, const fv_shape *array);
 
 /* Pieces for sources: an empty data set, its arrays, the final check. A failing piece leaves the set to be freed. */
 fv_dataset *fv_dataset_new(fv_context *);

@@ -274,26 +274,6 @@ int fv_normalize_with(fv_dataset *set, const fv_normalize_options *given) {
     return FV_OK;
 }
 
-int fv_augment_with(fv_dataset *set, const fv_augment_options *given) {
-    if (!set || !fv_ok(set->object.context)) return set ? set->object.context->status : FV_ERROR_ARGUMENT;
-    fv_context *context = set->object.context;
-    fv_augment_options options;
-    if (fv_options_read(context, "fv_augment", &options, sizeof options, given)) return context->status;
-    const fv_shape *shape = &set->input[0].shape;
-    char text[96];
-    if (shape->rank != 4)
-        return fv_fail(context, FV_ERROR_SHAPE,
-                       "fv_augment: input 0 is %s, but images have the axes [samples, height, width, "
-                       "channels]",
-                       fv_shape_text(shape, text));
-    if (options.crop < 0 || options.crop > shape->dim[1] || options.crop > shape->dim[2])
-        return fv_fail(context, FV_ERROR_ARGUMENT, "fv_augment: a crop of %d pixels does not fit images of %lld x %lld",
-                       (int)options.crop, (long long)shape->dim[1], (long long)shape->dim[2]);
-    options.struct_size = sizeof options;
-    set->augment = options;
-    return FV_OK;
-}
-
 /* ---- Fetching ---------------------------------------------------------------------------------------------------- */
 
 static void copy_samples(const fv_dataset_array *array, const int64_t *samples, int count, void *to) {

@@ -2,6 +2,7 @@
  * batches that are written before each run; augmentation and normalisation follow as operations, so they run where the
  * step runs. */
 #include "train/train.h"
+#include <math.h>
 #include <string.h>
 
 /* ---- Do the samples fit? ----------------------------------------------------------------------------------------- */
@@ -70,15 +71,87 @@ static fv_value read_array(fv_tape *tape, const fv_dataset_array *array, bool re
     return resident && input->id ? FV_APPLY(tape, FV_OP_gather_batch, NULL, *input, samples) : *input;
 }
 
-static fv_value augment(fv_tape *tape, const fv_augment_options *o, fv_value x, fv_value samples, fv_value control) {
+/* What flips, shifts and maps do to images, and to the masks that go with them. A mask of whole numbers takes the nearest
+ * pixel, and has a value of its own for what lies outside. */
+static fv_value move_pixels(fv_tape *tape, const fv_augment_options *o, bool mask, fv_value x, fv_value samples,
+                            fv_value control) {
+    const bool whole = fv_tape_value_of(tape, x)->type != FV_U8 && fv_tape_value_of(tape, x)->type != FV_F32;
     fv_attributes a;
     memset(&a, 0, sizeof a);
-    if (o->crop > 0) {
-        a.random.crop = o->crop;
-        x = FV_APPLY(tape, FV_OP_pad_crop, &a, x, samples, control);
-    }
+    a.warp = (fv_warp_attributes){
+        .rotation = o->rotation, .shear = { o->shear[0], o->shear[1] }, .shift = { o->shift[0], o->shift[1] },
+        .zoom = { o->zoom[0], o->zoom[1] }, .scale = { o->scale[0], o->scale[1] }, .ratio = { o->ratio[0], o->ratio[1] },
+        .fill = mask ? o->mask_fill : o->fill, .border = (int32_t)o->border,
+        .nearest = o->nearest || (mask ? fv_tape_value_of(tape, x)->type != FV_F32 : whole),
+    };
+    if (o->rotation > 0 || o->shear[0] > 0 || o->shear[1] > 0 || o->shift[0] > 0 || o->shift[1] > 0 || o->zoom[1] > 0 ||
+        o->scale[1] > 0)
+        x = FV_APPLY(tape, FV_OP_warp, &a, x, samples, control);
     memset(&a, 0, sizeof a);
-    return o->flip && x.id ? FV_APPLY(tape, FV_OP_flip, &a, x, samples, control) : x;
+    a.random.crop = o->crop;
+    a.random.rate = mask ? o->mask_fill : 0;
+    if (o->crop > 0) x = FV_APPLY(tape, FV_OP_pad_crop, &a, x, samples, control);
+    memset(&a, 0, sizeof a);
+    if (o->flip) x = FV_APPLY(tape, FV_OP_flip, &a, x, samples, control);
+    a.random.vertical = 1;
+    return o->flip_vertical ? FV_APPLY(tape, FV_OP_flip, &a, x, samples, control) : x;
+}
+
+/* Changes of colour make f32 of bytes, in the same range. */
+static fv_value change_colors(fv_tape *tape, const fv_dataset *data, fv_value x, fv_value samples, fv_value control) {
+    const fv_augment_options *o = &data->augment;
+    const float scale = data->normalized ? fabsf(data->normalize.scale) : 1;
+    fv_attributes a;
+    memset(&a, 0, sizeof a);
+    a.color = (fv_color_attributes){ { o->brightness, o->contrast, o->saturation, o->hue }, o->grey, 255 };
+    if (x.id && fv_tape_value_of(tape, x)->type != FV_U8) a.color.limit = scale > 0 ? 1 / scale : 1;
+    if (o->brightness == 0 && o->contrast == 0 && o->saturation == 0 && o->hue == 0 && o->grey == 0) return x;
+    return FV_APPLY(tape, FV_OP_color_jitter, &a, x, samples, control);
+}
+
+static fv_value erase_box(fv_tape *tape, const fv_augment_options *o, fv_value x, fv_value samples, fv_value control) {
+    fv_attributes a;
+    memset(&a, 0, sizeof a);
+    a.erase = (fv_erase_attributes){ .probability = o->erase, .scale = { o->erase_scale[0], o->erase_scale[1] },
+                                     .ratio = { o->erase_ratio[0], o->erase_ratio[1] }, .size = o->cutout };
+    return o->erase > 0 ? FV_APPLY(tape, FV_OP_erase, &a, x, samples, control) : x;
+}
+
+static bool mixes(const fv_augment_options *o) { return o->mixup > 0 || o->cutmix > 0; }
+static fv_attributes mix_of(const fv_dataset *data) {
+    const fv_augment_options *o = &data->augment;
+    const fv_shape *image = &data->input[0].shape;
+    fv_attributes a;
+    memset(&a, 0, sizeof a);
+    a.mix = (fv_mix_attributes){ .mixup = o->mixup, .cutmix = o->cutmix, .probability = o->mix_probability,
+                                 .height = (int32_t)image->dim[1], .width = (int32_t)image->dim[2],
+                                 .classes = data->classes };
+    return a;
+}
+
+/* A target of the images' height and width follows their geometry; of others, the mixing of images makes shares: of the
+ * classes, or where the net says yes or no with one number, of yes. */
+static fv_value augment_target(fv_tape *tape, const fv_dataset *data, bool binary, fv_value t, fv_value samples,
+                               fv_value control) {
+    const fv_augment_options *o = &data->augment;
+    const fv_shape *image = &data->input[0].shape;
+    fv_shape shape = fv_tape_value_of(tape, t)->shape;
+    if (fv_dataset_is_mask(image, &shape)) {
+        if (o->leave_targets) return t;
+        const int64_t maps[4] = { shape.dim[0], shape.dim[1], shape.dim[2], shape.rank == 4 ? shape.dim[3] : 1 };
+        fv_attributes a = mix_of(data);
+        if (shape.rank == 3) t = fv_op_reshape(tape, t, maps, 4);
+        if (t.id) t = move_pixels(tape, o, true, t, samples, control);
+        if (mixes(o)) t = FV_APPLY(tape, FV_OP_mix, &a, t, samples, control);
+        return shape.rank == 3 ? fv_op_reshape(tape, t, shape.dim, 3) : t;
+    }
+    if (!mixes(o)) return t;
+    fv_attributes a = mix_of(data), numbers;
+    memset(&numbers, 0, sizeof numbers); /* a cast to f32 */
+    if (fv_tape_value_of(tape, t)->type == FV_I32 && shape.rank == 2 && shape.dim[1] == 1)
+        t = fv_op_reshape(tape, t, shape.dim, 1);
+    if (binary && t.id && fv_tape_value_of(tape, t)->type == FV_I32) t = FV_APPLY(tape, FV_OP_cast, &numbers, t);
+    return FV_APPLY(tape, FV_OP_mix_targets, &a, t, samples, control);
 }
 
 /* To the type that the net wants; pixels by the settings of the data set (input 0), else by 1/255. */
@@ -119,12 +192,21 @@ int fv_feed_record(fv_tape *tape, fv_net *net, fv_feed *feed, int32_t rows, fv_v
     for (int32_t i = 0; i < net->input_count && fv_ok(context); i++) {
         const fv_net_node *node = &net->node[net->input[i]];
         fv_value x = read_array(tape, &source->input[i], feed->resident, rows, samples, &feed->input[i]);
-        if (i == 0 && control.id && x.id) x = augment(tape, &data->augment, x, samples, control);
+        const bool augmented = i == 0 && control.id;
+        if (augmented && x.id) x = move_pixels(tape, &data->augment, false, x, samples, control);
+        if (augmented && x.id) x = change_colors(tape, data, x, samples, control);
         if (x.id) x = convert(tape, data, i, x, node->type);
+        if (augmented && x.id) x = erase_box(tape, &data->augment, x, samples, control);
+        fv_attributes mix = mix_of(data);
+        if (augmented && x.id && mixes(&data->augment)) x = FV_APPLY(tape, FV_OP_mix, &mix, x, samples, control);
         inputs[i] = x.id ? fit_shape(tape, x, &node->shape, rows) : x;
     }
-    for (int32_t i = 0; feed->targets && i < source->target_count && fv_ok(context); i++)
+    for (int32_t i = 0; feed->targets && i < source->target_count && fv_ok(context); i++) {
         targets[i] = read_array(tape, &source->target[i], feed->resident, rows, samples, &feed->target[i]);
+        const fv_shape *output = &net->node[net->output[i < net->output_count ? i : 0]].shape;
+        const bool binary = output->rank < 2 || output->dim[output->rank - 1] == 1;
+        if (control.id && targets[i].id) targets[i] = augment_target(tape, data, binary, targets[i], samples, control);
+    }
     fv_tape_label(tape, NULL);
     return context->status;
 }

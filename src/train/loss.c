@@ -45,6 +45,18 @@ static int64_t last_axis(const fv_tape *tape, fv_value v) {
 
 static bool labels(const recording *r) { return fv_tape_value_of(r->tape, r->target)->type == FV_I32; }
 
+/* The target, or the labels from which the mixing of images made it. */
+static fv_value labels_behind(const fv_tape *tape, fv_value target) {
+    fv_value from = target;
+    const fv_op through[] = { FV_OP_mix_targets, FV_OP_cast };
+    for (int i = 0; i < 2; i++) {
+        const int32_t producer = fv_tape_value_of(tape, from)->producer;
+        if (producer >= 0 && tape->operation[producer].op == through[i]) from = fv_tape_input(tape, producer, 0);
+        else if (i == 0) return target;
+    }
+    return fv_tape_value_of(tape, from)->type == FV_I32 ? from : target;
+}
+
 /* ---- Kinds ------------------------------------------------------------------------------------------------------- */
 
 /* What each kind is made of. Pointwise ones compare output and target element by element. */
@@ -97,7 +109,8 @@ static fv_value logits_of(const fv_tape *tape, fv_value output, bool sigmoid) {
 static fv_loss choose_kind(const recording *r) {
     if (r->kind != FV_LOSS_AUTO) return r->kind;
     const bool one = last_axis(r->tape, r->output) == 1 || fv_tape_value_of(r->tape, r->output)->shape.rank < 2;
-    if (labels(r)) return one || source_of(r->tape, r->output, true).id ? FV_BINARY_CROSS_ENTROPY : FV_CROSS_ENTROPY;
+    const bool of_labels = fv_tape_value_of(r->tape, labels_behind(r->tape, r->target))->type == FV_I32;
+    if (of_labels) return one || source_of(r->tape, r->output, true).id ? FV_BINARY_CROSS_ENTROPY : FV_CROSS_ENTROPY;
     return source_of(r->tape, r->output, false).id ? FV_CROSS_ENTROPY : FV_MEAN_SQUARED_ERROR;
 }
 
@@ -318,7 +331,7 @@ static const fv_loss_options *options_of(const fv_loss_settings *s, int32_t i) {
 }
 
 fv_value fv_correct_record(fv_tape *tape, const fv_loss_settings *s, fv_value output, fv_value target, int32_t k) {
-    recording r = record_of(tape, "accuracy", s, 0, output, target);
+    recording r = record_of(tape, "accuracy", s, 0, output, labels_behind(tape, target)); /* of a mixture: its own class */
     if (s->function && (!labels(&r) || fv_tape_value_of(tape, output)->shape.rank < 2)) return (fv_value){ 0 };
     const fv_loss_options *given = options_of(s, 0);
     if (given && fv_options_read(tape->object.context, "the options of a loss", &r.o, sizeof r.o, given)) return (fv_value){ 0 };
