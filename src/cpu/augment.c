@@ -105,11 +105,20 @@ INLINE void blend_floats(float *to, const float *const p[4], int32_t wy, int32_t
         to[c] = (1 - y) * above + y * below;
     }
 }
+/* fv_warp_tap where neither neighbour lies beyond an edge; false elsewhere. */
+INLINE bool inner_tap(int64_t c, int64_t n, const bool nearest, fv_tap *tap) {
+    const int step = FV_WARP_FRACTION - FV_WARP_WEIGHT;
+    int64_t rounded = c + ((int64_t)1 << (nearest ? FV_WARP_FRACTION - 1 : step - 1)), i = rounded >> FV_WARP_FRACTION;
+    if (i < 0 || i >= n - 1) return false;
+    *tap = (fv_tap){ i, nearest ? i : i + 1, nearest ? 0 : (int32_t)(rounded >> step & ((1 << FV_WARP_WEIGHT) - 1)) };
+    return true;
+}
 enum { COPIED, BYTES, FLOATS };
 INLINE void warp_image(const fv_task *task, int64_t n, const int kind, const int64_t channels) {
     const fv_warp_attributes *a = &task->attributes->warp;
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
     const int64_t height = x->dim[1], width = x->dim[2];
+    const fv_border border = (fv_border)a->border;
     const fv_warp map = fv_warp_draw(a, control_of(task), sample_of(task, n), height, width);
     const size_t element = type_bytes(x->type), pixel = (size_t)channels * element;
     const char *from = (const char *)x->data + (size_t)n * image_bytes(x);
@@ -118,8 +127,9 @@ INLINE void warp_image(const fv_task *task, int64_t n, const int kind, const int
         int64_t cy = map.y[0] * i + map.y[2], cx = map.x[0] * i + map.x[2];
         for (int64_t j = 0; j < width; j++, cy += map.y[1], cx += map.x[1], to += pixel) {
             fv_tap row, column;
-            if (!fv_warp_tap(cy, height, (fv_border)a->border, kind == COPIED, &row) ||
-                !fv_warp_tap(cx, width, (fv_border)a->border, kind == COPIED, &column)) {
+            if (!(inner_tap(cy, height, kind == COPIED, &row) && inner_tap(cx, width, kind == COPIED, &column)) &&
+                !(fv_warp_tap(cy, height, border, kind == COPIED, &row) &&
+                  fv_warp_tap(cx, width, border, kind == COPIED, &column))) {
                 fill(to, channels, x->type, a->fill);
                 continue;
             }

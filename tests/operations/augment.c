@@ -86,9 +86,16 @@ static void random_augment(fv_op op, drawing *d) {
     }
 }
 
+/* Each operation takes the words that it knows. */
+static const char *const pictures[] = {
+    "n128 h32 w32 c3 bytes rotation15 scale0.5,1 strength0.4,0.4,0.4,0.1 size16 crop4 cutmix1",
+    "n16 h224 w224 c3 bytes scale0.5,1 strength0.4,0.4,0.4,0.1 size16 crop4 cutmix1",
+    "n16 h224 w224 c3 rotation15 strength0.4,0.4,0,0 size16 crop4 mixup1", NULL
+};
+
 #define AUGMENT(NAME, BOUND, ...)                                                                                      \
     RULE(NAME, .build = build_augment, .bound = BOUND, .magnitude = magnitude_blend, .random = random_augment,         \
-         .rows = { ROWS(__VA_ARGS__) })
+         .performance = pictures, .rows = { ROWS(__VA_ARGS__) })
 
 RULE(flip, .build = build_augment, .bound = BOUND_EXACT,
      .rows = { ROWS("n1 h1 w2 c1", "n2 h1 w7 c1", "n1 h7 w1 c3", "n5 h4 w4 c3 epoch1", "n3 h2 w3 c16",
