@@ -526,6 +526,16 @@ FV_API fv_value fv_op_softmax(fv_tape *, fv_value, int axis);
 FV_API fv_value fv_op_log_softmax(fv_tape *, fv_value, int axis);
 FV_API fv_value fv_op_sum(fv_tape *, fv_value, const int *axes, int count, bool keep_dims);  /* count 0: all axes */
 FV_API fv_value fv_op_mean(fv_tape *, fv_value);                                             /* over everything   */
+FV_API fv_value fv_op_mean_over(fv_tape *, fv_value, const int *axes, int count, bool keep_dims); /* as sum has it, as do the next */
+FV_API fv_value fv_op_max(fv_tape *, fv_value, const int *axes, int count, bool keep_dims);
+FV_API fv_value fv_op_min(fv_tape *, fv_value, const int *axes, int count, bool keep_dims);
+FV_API fv_value fv_op_prod(fv_tape *, fv_value, const int *axes, int count, bool keep_dims);
+FV_API fv_value fv_op_logsumexp(fv_tape *, fv_value, const int *axes, int count, bool keep_dims);
+FV_API fv_value fv_op_argmax(fv_tape *, fv_value, const int *axes, int count, bool keep_dims); /* i32: number among the reduced elements, the first of equal ones */
+FV_API fv_value fv_op_argmin(fv_tape *, fv_value, const int *axes, int count, bool keep_dims);
+/* The sum of squares is divided by the count less correction: 0 as in Keras, 1 as PyTorch has it. mean may be NULL. */
+FV_API fv_value fv_op_variance(fv_tape *, fv_value, const int *axes, int count, bool keep_dims, int correction, fv_value *mean);
+FV_API fv_value fv_op_cumsum(fv_tape *, fv_value, int axis, bool exclusive, bool reverse);
 FV_API fv_value fv_op_reshape(fv_tape *, fv_value, const int64_t *shape, int rank);
 FV_API fv_value fv_op_slice(fv_tape *, fv_value, const int64_t *begin, const int64_t *size); /* one pair an axis  */
 FV_API fv_value fv_op_transpose(fv_tape *, fv_value, const int *axes); /* axis i becomes x's axis axes[i]; NULL: reversed */

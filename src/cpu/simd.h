@@ -84,6 +84,8 @@ INLINE vf narrow(vd x) {
 INLINE vd splat_double(double x) { return (vd){ x - (vh){ 0 }, x - (vh){ 0 } }; }
 INLINE vd add_double(vd a, vd b) { return (vd){ a.low + b.low, a.high + b.high }; }
 INLINE vd multiply_double(vd a, vd b) { return (vd){ a.low * b.low, a.high * b.high }; }
+INLINE vd divide_double(vd a, vd b) { return (vd){ a.low / b.low, a.high / b.high }; }
+INLINE vd subtract_double(vd a, vd b) { return (vd){ a.low - b.low, a.high - b.high }; }
 INLINE vd load_double(const double *p) { return (vd){ *(const vh_any *)p, *(const vh_any *)(p + LANES / 2) }; }
 INLINE void store_double(double *p, vd x) { *(vh_any *)p = x.low, *(vh_any *)(p + LANES / 2) = x.high; }
 
@@ -220,6 +222,13 @@ INLINE double sum_lanes_double(vd x) {
     store_double(s, x);
     for (int step = LANES / 2; step; step /= 2)
         for (int i = 0; i < step; i++) s[i] += s[i + step];
+    return s[0];
+}
+INLINE double product_lanes_double(vd x) {
+    double s[LANES];
+    store_double(s, x);
+    for (int step = LANES / 2; step; step /= 2)
+        for (int i = 0; i < step; i++) s[i] *= s[i + step];
     return s[0];
 }
 INLINE float largest_lane(vf x) { /* not a number wins */

@@ -1,7 +1,7 @@
 /* transpose.c - axes in another order. Axes of size 1 are dropped and axes that stay neighbours become one. If the last
  * axis stays the last, whole stretches are copied; otherwise the two axes that are contiguous in x and in y span
  * planes, which are turned tile by tile in registers, in blocks that keep both sides in the caches. */
-#include "cpu/cpu.h"
+#include "cpu/reduction.h"
 #include "cpu/simd.h"
 
 enum { BLOCK = 128, LONG_BLOCK = 512, THIN = 4 /* tiles of fewer vectors are turned element by element */ };
@@ -16,19 +16,18 @@ typedef struct turn_run {
     int64_t blocks_p, blocks_q; /* along it and along the last axis */
 } turn_run;
 
-static turn_run make_turn(const fv_task *task) {
-    const fv_tensor *x = &task->input[0], *y = &task->output[0];
-    turn_run run = { .x = x->data, .y = y->data, .bytes = (int)type_bytes(y->type) };
+static turn_run make_turn(const fv_tensor *x, const int32_t order[FV_RANK], void *y) {
+    turn_run run = { .x = x->data, .y = y, .bytes = (int)type_bytes(x->type) };
     int64_t stride[FV_RANK], step = 1;
     for (int i = x->rank - 1; i >= 0; step *= x->dim[i--]) stride[i] = step;
-    for (int i = 0; i < y->rank; i++) {
-        if (y->dim[i] == 1) continue;
-        int64_t from = stride[task->attributes->transpose.axes[i]];
-        if (run.rank && run.from[run.rank - 1] == from * y->dim[i]) {
-            run.dim[run.rank - 1] *= y->dim[i];
+    for (int i = 0; i < x->rank; i++) {
+        int64_t dim = x->dim[order[i]], from = stride[order[i]];
+        if (dim == 1) continue;
+        if (run.rank && run.from[run.rank - 1] == from * dim) {
+            run.dim[run.rank - 1] *= dim;
             run.from[run.rank - 1] = from;
         } else {
-            run.dim[run.rank] = y->dim[i];
+            run.dim[run.rank] = dim;
             run.from[run.rank++] = from;
         }
     }
@@ -114,16 +113,19 @@ static void turn_blocks(const void *argument, int64_t begin, int64_t end, int th
     }
 }
 
-static int transpose_run(fv_device *device, const fv_task *task) {
-    turn_run run = make_turn(task);
+void turn_axes(fv_device *device, const fv_tensor *x, const int32_t order[FV_RANK], void *y) {
+    turn_run run = make_turn(x, order, y);
     int last = run.rank - 1;
-    int64_t elements = fv_elements(&task->output[0]);
+    int64_t elements = fv_elements(x);
     if (run.inner == last) {
         fv_parallel(device, elements / run.dim[last], 8192 / run.dim[last] + 1, copy_rows, &run);
-        return FV_OK;
+        return;
     }
     int64_t units = elements / run.dim[last] / run.dim[run.inner] * run.blocks_p * run.blocks_q;
     fv_parallel(device, units, 8192 * units / elements + 1, turn_blocks, &run);
+}
+static int transpose_run(fv_device *device, const fv_task *task) {
+    turn_axes(device, &task->input[0], task->attributes->transpose.axes, task->output[0].data);
     return FV_OK;
 }
 const fv_cpu_kernel KERNEL(transpose) = { { .run = transpose_run }, NULL };

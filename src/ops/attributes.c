@@ -43,7 +43,8 @@ LAYOUT(gather, I32(gather, axis, NEVER), I32(gather, batch, 0), I64(gather, size
 LAYOUT(pad, I64(pad, before, NEVER), I64(pad, after, NEVER), I32(pad, mode, 0), F32(pad, value, 0));
 LAYOUT(resize, I32(resize, interpolation, NEVER), I32(resize, corners, 0), I64(resize, output, SILENT),
        I64(resize, shape, SILENT));
-LAYOUT(reduce, FIELD_AS(AXES, 4, reduce, axes, NEVER), I32(reduce, keep_dims, 0));
+LAYOUT(reduce, FIELD_AS(AXES, 4, reduce, axes, NEVER), I32(reduce, keep_dims, 0), I32(reduce, correction, 0));
+LAYOUT(cumsum, I32(cumsum, axis, NEVER), I32(cumsum, exclusive, 0), I32(cumsum, reverse, 0));
 LAYOUT(loss, F32(loss, smoothing, 0), F32(loss, gamma, 0), F32(loss, margin, 0), I32(loss, squared, 0), I32(loss, ignore, 0),
        I32(loss, label, 0));
 LAYOUT(pointwise, F32(pointwise, delta, 0), F32(pointwise, weight, 0), F32(pointwise, alpha, 0), F32(pointwise, gamma, 0),

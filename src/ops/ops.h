@@ -54,7 +54,8 @@ typedef struct fv_resize_attributes {
     int64_t output[2];                /* height, width */
     int64_t shape[4];                 /* gradient: shape of x */
 } fv_resize_attributes;
-typedef struct fv_reduce_attributes { uint32_t axes; /* bit i: axis i */ int32_t keep_dims; } fv_reduce_attributes;
+typedef struct fv_reduce_attributes { uint32_t axes; /* bit i: axis i */ int32_t keep_dims, correction; /* variance */ } fv_reduce_attributes;
+typedef struct fv_cumsum_attributes { int32_t axis, exclusive, reverse; } fv_cumsum_attributes;
 /* Losses over classes: gamma focuses on rows that are not known yet; margin, squared: multi_margin; label: the one to ignore. */
 typedef struct fv_loss_attributes { float smoothing, gamma, margin; int32_t squared, ignore, label; } fv_loss_attributes;
 /* Pointwise losses; of huber, binary_cross_entropy_logits, sigmoid_focal (alpha 0: none), binary_accuracy. */
@@ -94,6 +95,7 @@ typedef union fv_attributes {
     fv_pad_attributes pad;
     fv_resize_attributes resize;
     fv_reduce_attributes reduce;
+    fv_cumsum_attributes cumsum;
     fv_loss_attributes loss;
     fv_pointwise_attributes pointwise;
     fv_top_k_attributes top_k;

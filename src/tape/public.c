@@ -89,26 +89,53 @@ fv_value fv_op_unit_norm(fv_tape *t, fv_value x, int axes, float epsilon) {
 /* ---- Reductions -------------------------------------------------------------------------------------------------- */
 
 /* Axes to bits; negative ones count from the end, and none may come twice. */
-static int axis_bits(fv_tape *tape, fv_value x, const int *axes, int count, uint32_t *bits) {
+static int axis_bits(fv_tape *tape, fv_op op, fv_value x, const int *axes, int count, uint32_t *bits) {
     fv_context *context = tape->object.context;
     const fv_shape *shape = &fv_tape_value_of(tape, x)->shape;
-    if (count < 0 || (count && !axes)) return fv_fail(context, FV_ERROR_ARGUMENT, "sum: the list of axes is missing");
+    const char *name = fv_op_name(op);
+    if (count < 0 || (count && !axes))
+        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: the list of axes is missing", name);
     for (int i = 0; i < count; i++) {
         const int64_t axis = axes[i] < 0 ? (int64_t)axes[i] + shape->rank : axes[i];
         if (axis < 0 || axis >= shape->rank)
-            return fv_fail(context, FV_ERROR_SHAPE, "sum: axis %d is not one of the %d axes of %s", axes[i],
+            return fv_fail(context, FV_ERROR_SHAPE, "%s: axis %d is not one of the %d axes of %s", name, axes[i],
                            shape->rank, fv_shape_text(shape, (char[96]){ 0 }));
-        if (*bits >> axis & 1) return fv_fail(context, FV_ERROR_ARGUMENT, "sum: axis %d is given twice", axes[i]);
+        if (*bits >> axis & 1) return fv_fail(context, FV_ERROR_ARGUMENT, "%s: axis %d is given twice", name, axes[i]);
         *bits |= 1u << axis;
     }
     return FV_OK;
 }
 
-fv_value fv_op_sum(fv_tape *tape, fv_value x, const int *axes, int count, bool keep_dims) {
-    fv_attributes a = { .reduce = { .keep_dims = keep_dims } };
-    if (fv_tape_usable(tape) || (fv_value_valid(tape, x) && axis_bits(tape, x, axes, count, &a.reduce.axes)))
+static fv_value reduce(fv_tape *tape, fv_op op, fv_value x, const int *axes, int count, bool keep_dims, int correction) {
+    fv_attributes a = { .reduce = { .keep_dims = keep_dims, .correction = correction } };
+    if (fv_tape_usable(tape) || (fv_value_valid(tape, x) && axis_bits(tape, op, x, axes, count, &a.reduce.axes)))
         return none;
-    return FV_APPLY(tape, FV_OP_sum, &a, x);
+    return FV_APPLY(tape, op, &a, x);
+}
+
+#define REDUCTION(name, op)                                                                                            \
+    fv_value fv_op_##name(fv_tape *t, fv_value x, const int *axes, int count, bool keep_dims) {                        \
+        return reduce(t, FV_OP_##op, x, axes, count, keep_dims, 0);                                                    \
+    }
+REDUCTION(sum, sum)
+REDUCTION(mean_over, mean)
+REDUCTION(max, max)
+REDUCTION(min, min)
+REDUCTION(prod, prod)
+REDUCTION(logsumexp, logsumexp)
+REDUCTION(argmax, argmax)
+REDUCTION(argmin, argmin)
+
+fv_value fv_op_variance(fv_tape *tape, fv_value x, const int *axes, int count, bool keep_dims, int correction,
+                        fv_value *mean) {
+    fv_value variance = reduce(tape, FV_OP_variance, x, axes, count, keep_dims, correction);
+    if (mean) *mean = variance.id ? (fv_value){ variance.id + 1 } : none;
+    return variance;
+}
+
+fv_value fv_op_cumsum(fv_tape *tape, fv_value x, int axis, bool exclusive, bool reverse) {
+    fv_attributes a = { .cumsum = { axis, exclusive, reverse } };
+    return FV_APPLY(tape, FV_OP_cumsum, &a, x);
 }
 
 fv_value fv_op_mean(fv_tape *tape, fv_value x) { return FV_APPLY(tape, FV_OP_mean, NULL, x); }

@@ -59,7 +59,7 @@ RULE(scatter_add, .build = build_indexing, .bound = BOUND_ABSOLUTE, .differentia
                     "size5 i4 v4 axis1 batch1", "size7 i2,3,4 v2,3,4 axis2 batch2", "size7 i2,4 v2,3,4,5 axis2 batch1",
                     "size7 i2,3,4 v2,3,4,5 axis2 batch2", "size9 i20 v20,17 bad", "size6 i5,4 v5,4,33 bad",
                     "size8 i3,9 v3,9 axis1 batch1 bad", "size12 i200 v200 bad", "size2 i500 v500,3",
-                    "size1000 i300 v300,64 bad", "size40 i500 v300,500 axis1 large", "size5000 i64,32 v64,32,96 large",
+                    "size1000 i300 v300,64 bad", "size40 i500 v300,500 axis1 large", "size700 i32,12 v32,12,96 large",
                     "size200 i600,50 v600,50 axis1 batch1 large", "size3 i2000 v2000,130 large") },
      .performance = ROWS("size10000 i64,128 v64,128,256", "size1000 i4096,5 v4096,5 axis1 batch1"));
 
