@@ -538,6 +538,10 @@ FV_API fv_value fv_op_variance(fv_tape *, fv_value, const int *axes, int count, 
 FV_API fv_value fv_op_cumsum(fv_tape *, fv_value, int axis, bool exclusive, bool reverse);
 FV_API fv_value fv_op_reshape(fv_tape *, fv_value, const int64_t *shape, int rank);
 FV_API fv_value fv_op_slice(fv_tape *, fv_value, const int64_t *begin, const int64_t *size); /* one pair an axis  */
+FV_API fv_value fv_op_strided_slice(fv_tape *, fv_value, const int64_t *begin, const int64_t *size, const int64_t *step); /* size elements of each axis, every step-th; a negative step goes backwards */
+FV_API fv_value fv_op_reverse(fv_tape *, fv_value, const int *axes, int count);              /* count 0: all axes */
+FV_API int fv_op_split(fv_tape *, fv_value, int axis, const int64_t *sizes, int count, fv_value *parts); /* sizes NULL: equal parts */
+FV_API fv_value fv_op_stack(fv_tape *, fv_values, int axis);                                  /* along a new axis */
 FV_API fv_value fv_op_transpose(fv_tape *, fv_value, const int *axes); /* axis i becomes x's axis axes[i]; NULL: reversed */
 FV_API fv_value fv_op_gather(fv_tape *, fv_value, fv_value numbers, int axis, int batch_axes); /* numbers i32 along an axis, outside it: zeros; the first batch_axes are common */
 FV_API fv_value fv_op_scatter_add(fv_tape *, fv_value numbers, fv_value values, int axis, int batch_axes, int64_t size); /* the reverse, in zeros of size along the axis */
@@ -558,6 +562,7 @@ FV_API fv_value fv_op_layer_norm(fv_tape *, fv_value x, fv_value gamma, fv_value
 FV_API fv_value fv_op_group_norm(fv_tape *, fv_value x, fv_value gamma, fv_value beta, int groups, float epsilon); /* as many groups as channels: instance norm */
 FV_API fv_value fv_op_rms_norm(fv_tape *, fv_value x, fv_value gamma, int axes, float epsilon);
 FV_API fv_value fv_op_unit_norm(fv_tape *, fv_value x, int axes, float epsilon);              /* x / max(length, epsilon) */
+FV_API fv_value fv_op_matmul(fv_tape *, fv_value a, fv_value b, bool transpose_a, bool transpose_b); /* as NumPy: batches broadcast, a vector is a row on the left and a column on the right */
 FV_API fv_value fv_op_softmax_cross_entropy(fv_tape *, fv_value logits, fv_value target, float smoothing); /* one a row */
 FV_API fv_value fv_op_mean_squared_error(fv_tape *, fv_value prediction, fv_value target);    /* one a row         */
 FV_API fv_value fv_op_loss(fv_tape *, fv_loss, fv_value prediction, fv_value target, const fv_loss_options *);      /* the scalar that fv_fit minimises */

@@ -28,6 +28,7 @@ LAYOUT(conv, I32(conv, stride, NEVER), I32(conv, dilation, 1), I32(conv, pad, 0)
 LAYOUT(local, I32(local, stride, NEVER), I32(local, dilation, 1), I32(local, pad, 0), I32(local, kernel, SILENT),
        I64(local, shape, SILENT));
 LAYOUT(dense, ACTIVATION(dense));
+LAYOUT(matmul, I32(matmul, transpose_a, 0), I32(matmul, transpose_b, 0));
 LAYOUT(pool, I32(pool, kernel, 0), I32(pool, stride, 0), I32(pool, pad, 0), I32(pool, ceil_mode, 0),
        I32(pool, exclude_padding, 0), I32(pool, output, 0), I32(pool, flat, 0), I64(pool, shape, SILENT));
 LAYOUT(norm, F32(norm, epsilon, NEVER), F32(norm, momentum, 0), ACTIVATION(norm));
@@ -38,6 +39,7 @@ LAYOUT(affine, F32(affine, a, NEVER), F32(affine, b, 0));
 LAYOUT(cast, FIELD_AS(TYPE, 4, cast, type, NEVER));
 LAYOUT(shape, I32(shape, rank, SILENT), I64(shape, dim, SILENT));
 LAYOUT(slice, I64(slice, begin, NEVER), I64(slice, size, NEVER));
+LAYOUT(strided, I64(strided, begin, NEVER), I64(strided, size, SILENT), I64(strided, step, NEVER));
 LAYOUT(transpose, I32(transpose, axes, NEVER));
 LAYOUT(gather, I32(gather, axis, NEVER), I32(gather, batch, 0), I64(gather, size, 0));
 LAYOUT(pad, I64(pad, before, NEVER), I64(pad, after, NEVER), I32(pad, mode, 0), F32(pad, value, 0));

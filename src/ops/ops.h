@@ -30,6 +30,7 @@ typedef struct fv_local_attributes {  /* local_conv2d and its gradients */
     int64_t shape[4];                 /* data gradient: shape of the result */
 } fv_local_attributes;
 typedef struct fv_dense_attributes { int32_t activation; } fv_dense_attributes;
+typedef struct fv_matmul_attributes { int32_t transpose_a, transpose_b; } fv_matmul_attributes;
 typedef struct fv_pool_attributes {
     int32_t kernel[2], stride[2], pad[4];
     int32_t ceil_mode, exclude_padding;
@@ -46,6 +47,7 @@ typedef struct fv_affine_attributes { float a, b; } fv_affine_attributes;
 typedef struct fv_cast_attributes { int32_t type; } fv_cast_attributes;
 typedef struct fv_shape_attributes { int32_t rank; int64_t dim[FV_RANK]; } fv_shape_attributes;   /* reshape, broadcast */
 typedef struct fv_slice_attributes { int64_t begin[FV_RANK], size[FV_RANK]; } fv_slice_attributes;
+typedef struct fv_strided_attributes { int64_t begin[FV_RANK], size[FV_RANK], step[FV_RANK]; } fv_strided_attributes;
 typedef struct fv_transpose_attributes { int32_t axes[FV_RANK]; /* axes[i] == i past the rank */ } fv_transpose_attributes;
 typedef struct fv_gather_attributes { int32_t axis, batch; int64_t size; } fv_gather_attributes; /* size: of that axis (scatter_add), classes (one_hot) */
 typedef struct fv_pad_attributes { int64_t before[FV_RANK], after[FV_RANK]; int32_t mode; float value; } fv_pad_attributes; /* fv_pad_mode */
@@ -81,6 +83,7 @@ typedef union fv_attributes {
     fv_conv_attributes conv;
     fv_local_attributes local;
     fv_dense_attributes dense;
+    fv_matmul_attributes matmul;
     fv_pool_attributes pool;
     fv_norm_attributes norm;
     fv_lrn_attributes lrn;
@@ -90,6 +93,7 @@ typedef union fv_attributes {
     fv_cast_attributes cast;
     fv_shape_attributes shape;
     fv_slice_attributes slice;
+    fv_strided_attributes strided;
     fv_transpose_attributes transpose;
     fv_gather_attributes gather;
     fv_pad_attributes pad;

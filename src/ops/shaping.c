@@ -126,6 +126,38 @@ FV_GRADIENT(slice_gradient) {
     return fv_tape_status(tape);
 }
 
+/* Of a gradient the box is input 0 and the whole, whose shape `size` says, output 0. */
+static int infer_strided(fv_signature *s) {
+    fv_strided_attributes *a = &s->attributes->strided;
+    const bool back = s->op == FV_OP_strided_slice_gradient;
+    const fv_shape *given = s->input[0];
+    for (int32_t i = 0; i < FV_RANK; i++) {
+        if (i >= given->rank) {
+            a->begin[i] = a->size[i] = a->step[i] = 0;
+            continue;
+        }
+        if (!a->step[i]) a->step[i] = 1;
+        const int64_t whole = back ? a->size[i] : given->dim[i], size = back ? given->dim[i] : a->size[i];
+        bool fits = size >= 1 && a->begin[i] >= 0 && a->begin[i] < whole && a->step[i] > INT64_MIN;
+        const int64_t room = a->step[i] > 0 ? whole - 1 - a->begin[i] : a->begin[i];
+        fits = fits && size - 1 <= room / (a->step[i] > 0 ? a->step[i] : -a->step[i]);
+        if (!fits)
+            return fv_op_fail(s, FV_ERROR_SHAPE, "%lld elements from %lld on in steps of %lld are not within the %lld of axis %d",
+                              (long long)size, (long long)a->begin[i], (long long)a->step[i], (long long)whole, i);
+    }
+    return fv_set_output(s, 0, s->input_type[0], given->rank, a->size);
+}
+
+FV_GRADIENT(strided_gradient) {
+    if (!wanted[0]) return FV_OK;
+    fv_attributes a = fv_attributes_of(tape, operation);
+    const bool back = tape->operation[operation].op == FV_OP_strided_slice_gradient;
+    const fv_shape x = *fv_shape_of(tape, fv_tape_input(tape, operation, 0));
+    for (int32_t i = 0; i < x.rank; i++) a.strided.size[i] = x.dim[i];
+    input_gradient[0] = FV_APPLY(tape, back ? FV_OP_strided_slice : FV_OP_strided_slice_gradient, &a, output_gradient[0]);
+    return fv_tape_status(tape);
+}
+
 static int infer_transpose(fv_signature *s) {
     int32_t *axes = s->attributes->transpose.axes;
     const fv_shape *x = s->input[0];
@@ -269,6 +301,8 @@ FV_DESC(reshape, shape, .infer = infer_reshape, .gradient = reshape_gradient);
 FV_DESC(broadcast, shape, .infer = infer_broadcast, .gradient = broadcast_gradient);
 FV_DESC(concat, axis, .infer = infer_concat, .gradient = concat_gradient, .cost = fv_cost_moved);
 FV_DESC(slice, slice, .infer = infer_slice, .gradient = slice_gradient, .cost = fv_cost_moved);
+FV_DESC(strided_slice, strided, .infer = infer_strided, .gradient = strided_gradient, .cost = fv_cost_moved);
+FV_DESC(strided_slice_gradient, strided, .infer = infer_strided, .gradient = strided_gradient, .cost = fv_cost_moved);
 FV_DESC(transpose, transpose, .infer = infer_transpose, .gradient = transpose_gradient, .cost = fv_cost_moved);
 FV_DESC(pad_gradient, pad, .infer = infer_pad_gradient, .gradient = pad_back_gradient);
 FV_DESC(pad, pad, .infer = infer_pad, .gradient = pad_gradient, .cost = fv_cost_moved);

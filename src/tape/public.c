@@ -59,6 +59,33 @@ ALONG_AXIS(log_softmax)
 BINARY(dense)
 BINARY(mean_squared_error)
 
+/* A vector of n becomes [1, n] on the left and [n, 1] on the right, and its axis goes from the product again. */
+fv_value fv_op_matmul(fv_tape *tape, fv_value a, fv_value b, bool transpose_a, bool transpose_b) {
+    fv_attributes attributes = { .matmul = { transpose_a, transpose_b } };
+    bool row = false, column = false;
+    if (fv_value_valid(tape, a) && fv_tape_value_of(tape, a)->shape.rank == 1) {
+        const fv_shape shape = { 2, { 1, fv_tape_value_of(tape, a)->shape.dim[0] } };
+        a = fv_append_reshaped(tape, a, &shape);
+        attributes.matmul.transpose_a = 0;
+        row = true;
+    }
+    if (fv_value_valid(tape, b) && fv_tape_value_of(tape, b)->shape.rank == 1) {
+        const fv_shape shape = { 2, { fv_tape_value_of(tape, b)->shape.dim[0], 1 } };
+        b = fv_append_reshaped(tape, b, &shape);
+        attributes.matmul.transpose_b = 0;
+        column = true;
+    }
+    fv_value y = FV_APPLY(tape, FV_OP_matmul, &attributes, a, b);
+    if (!y.id || (!row && !column)) return y;
+    fv_shape shape = fv_tape_value_of(tape, y)->shape;
+    const int64_t rows = shape.dim[shape.rank - 2], columns = shape.dim[shape.rank - 1];
+    shape.rank -= 2;
+    if (!row) shape.dim[shape.rank++] = rows;
+    if (!column) shape.dim[shape.rank++] = columns;
+    for (int i = shape.rank; i < FV_RANK; i++) shape.dim[i] = 0;
+    return fv_append_reshaped(tape, y, &shape);
+}
+
 fv_value fv_op_softmax_cross_entropy(fv_tape *tape, fv_value logits, fv_value target, float smoothing) {
     fv_attributes a = { .loss = { smoothing } };
     return FV_APPLY(tape, FV_OP_softmax_cross_entropy, &a, logits, target);
@@ -160,6 +187,85 @@ fv_value fv_op_slice(fv_tape *tape, fv_value x, const int64_t *begin, const int6
         copy_dims(a.slice.size, size, fv_tape_value_of(tape, x)->shape.rank);
     }
     return FV_APPLY(tape, FV_OP_slice, &a, x);
+}
+
+fv_value fv_op_strided_slice(fv_tape *tape, fv_value x, const int64_t *begin, const int64_t *size, const int64_t *step) {
+    fv_attributes a = { 0 };
+    if (!fv_value_valid(tape, x)) return FV_APPLY(tape, FV_OP_strided_slice, &a, x);
+    const int rank = fv_tape_value_of(tape, x)->shape.rank;
+    bool plain = true;
+    for (int i = 0; i < rank && step; i++) plain = plain && step[i] == 1;
+    if (plain) return fv_op_slice(tape, x, begin, size);
+    copy_dims(a.strided.begin, begin, rank);
+    copy_dims(a.strided.size, size, rank);
+    copy_dims(a.strided.step, step, rank);
+    return FV_APPLY(tape, FV_OP_strided_slice, &a, x);
+}
+
+fv_value fv_op_reverse(fv_tape *tape, fv_value x, const int *axes, int count) {
+    uint32_t bits = 0;
+    if (fv_tape_usable(tape) || (fv_value_valid(tape, x) && axis_bits(tape, FV_OP_strided_slice, x, axes, count, &bits)))
+        return none;
+    fv_attributes a = { 0 };
+    const fv_shape *shape = fv_value_valid(tape, x) ? &fv_tape_value_of(tape, x)->shape : &(fv_shape){ 0 };
+    for (int i = 0; i < shape->rank; i++) {
+        const bool turned = !count || bits >> i & 1;
+        a.strided.begin[i] = turned ? shape->dim[i] - 1 : 0;
+        a.strided.size[i] = shape->dim[i];
+        a.strided.step[i] = turned ? -1 : 1;
+    }
+    return FV_APPLY(tape, FV_OP_strided_slice, &a, x);
+}
+
+int fv_op_split(fv_tape *tape, fv_value x, int axis, const int64_t *sizes, int count, fv_value *parts) {
+    int status = fv_tape_usable(tape);
+    if (status) return status;
+    fv_context *context = tape->object.context;
+    if (!fv_value_valid(tape, x) || count < 1 || !parts)
+        return fv_fail(context, FV_ERROR_ARGUMENT, "split: a value, a number of parts and room for them are needed");
+    const fv_shape shape = fv_tape_value_of(tape, x)->shape;
+    const int64_t along = axis < 0 ? (int64_t)axis + shape.rank : axis;
+    if (along < 0 || along >= shape.rank)
+        return fv_fail(context, FV_ERROR_SHAPE, "split: axis %d is not one of the %d axes of %s", axis, shape.rank,
+                       fv_shape_text(&shape, (char[96]){ 0 }));
+    int64_t sum = 0;
+    for (int i = 0; i < count && sizes && sum <= shape.dim[along]; i++) {
+        if (sizes[i] < 1 || sizes[i] > shape.dim[along]) sum = shape.dim[along];
+        sum += sizes[i];
+    }
+    if (sizes ? sum != shape.dim[along] : shape.dim[along] % count != 0)
+        return fv_fail(context, FV_ERROR_SHAPE, sizes ? "split: the sizes of %d parts do not add up to axis %d of %s"
+                                                      : "split: %d equal parts do not make axis %d of %s",
+                       count, (int)along, fv_shape_text(&shape, (char[96]){ 0 }));
+    int64_t begin[FV_RANK] = { 0 }, size[FV_RANK];
+    copy_dims(size, shape.dim, shape.rank);
+    for (int i = 0; i < count; i++, begin[along] += size[along]) {
+        size[along] = sizes ? sizes[i] : shape.dim[along] / count;
+        parts[i] = count > 1 ? fv_op_slice(tape, x, begin, size) : x;
+        if (!parts[i].id) return context->status;
+    }
+    return FV_OK;
+}
+
+fv_value fv_op_stack(fv_tape *tape, fv_values values, int axis) {
+    if (fv_tape_usable(tape)) return none;
+    fv_context *context = tape->object.context;
+    fv_shape shape = { 0 };
+    if (values.count > 0 && values.value && fv_value_valid(tape, values.value[0]))
+        shape = fv_tape_value_of(tape, values.value[0])->shape;
+    const int64_t along = axis < 0 ? (int64_t)axis + shape.rank + 1 : axis;
+    if (along < 0 || along > shape.rank || shape.rank == FV_RANK) {
+        fv_fail(context, FV_ERROR_SHAPE, "stack: %s can have no new axis %d", fv_shape_text(&shape, (char[96]){ 0 }), axis);
+        return none;
+    }
+    fv_value *wider = fv_alloc(context, values.count > 0 ? (size_t)values.count : 1, sizeof(fv_value), "values to stack");
+    if (!wider) return none;
+    for (int i = shape.rank++; i > along; i--) shape.dim[i] = shape.dim[i - 1];
+    shape.dim[along] = 1;
+    for (int i = 0; i < values.count; i++) wider[i] = fv_op_reshape(tape, values.value[i], shape.dim, shape.rank);
+    fv_value y = fv_op_concat(tape, (fv_values){ wider, values.count }, (int)along);
+    fv_free(wider);
+    return y;
 }
 
 fv_value fv_op_transpose(fv_tape *tape, fv_value x, const int *axes) {

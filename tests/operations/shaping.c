@@ -48,6 +48,48 @@ RULE(slice, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1, .
                     "x10,7 begin2,0 size5,7", "x9,9 begin0,3 size9,3 bytes", "x4,6 begin1,1 size2,4 ints",
                     "x100,3 begin10,0 size50,3", "x200,301 begin3,5 size190,290 large") });
 
+/* As NumPy's x[begin : : step]. */
+static void random_strided(fv_op op, drawing *d) {
+    int dim[FV_RANK], whole[FV_RANK], begin[FV_RANK], step[FV_RANK];
+    const bool back = op == FV_OP_strided_slice_gradient;
+    const int rank = say_shape(d, "x", 1, 4, dim);
+    for (int i = 0; i < rank; i++) {
+        step[i] = chance(d, 2) ? 1 : between(d, 1, 3);
+        whole[i] = back ? (dim[i] - 1) * step[i] + between(d, 1, 3) : dim[i];
+        begin[i] = below(d, back ? whole[i] - (dim[i] - 1) * step[i] : whole[i]);
+        if (!back) dim[i] = between(d, 1, (whole[i] - 1 - begin[i]) / step[i] + 1);
+        if (!chance(d, 2)) continue;
+        begin[i] = whole[i] - 1 - begin[i];
+        step[i] = -step[i];
+    }
+    for (int i = 0; i < rank; i++) say(d, i ? ",%d" : " begin%d", begin[i]);
+    for (int i = 0; i < rank; i++) say(d, i ? ",%d" : " size%d", back ? whole[i] : dim[i]);
+    for (int i = 0; i < rank; i++) say(d, i ? ",%d" : " step%d", step[i]);
+    if (chance(d, 4)) say(d, " bytes");
+}
+
+RULE(strided_slice, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1, .random = random_strided,
+     .rows = { ROWS("x1 begin0 size1", "x5 begin4 size5 step-1", "x5 begin0 size3 step2", "x5 begin1 size2 step3",
+                    "x7 begin6 size3 step-3", "x3,4 begin2,3 size3,4 step-1", "x3,4 begin0,3 size3,2 step1,-2",
+                    "x6,4 begin0,0 size3,4 step2,1", "x6,4 begin5,0 size3,4 step-2,1", "x6,5,3 begin1,0,0 size2,5,3 step3,1,1",
+                    "x6,5,3 begin1,4,0 size2,3,3 step3,-2,1", "x2,8,8,3 begin0,0,0,0 size2,4,4,3 step1,2,2,1",
+                    "x2,8,8,3 begin0,0,7,0 size2,8,8,3 step1,1,-1,1", "x2,9,9,3 begin0,1,1,2 size2,4,4,3 step1,2,2,-1",
+                    "x17 begin16 size17 step-1", "x33,2 begin32,0 size17,1 step-2,1", "x5,6 begin4,1 size2,2 step-3,4 bytes",
+                    "x9,9 begin0,8 size9,9 step1,-1 ints", "x2,2,2,2,2,2 begin1,1,1,1,1,1 size2,2,2,2,2,2 step-1", "x3,1 begin2,0 size3,1 step-1",
+                    "x40,50,30 begin39,0,1 size20,25,14 step-2,2,2 large", "x300,301 begin0,300 size300,301 step1,-1 large",
+                    "x8,60,60,16 begin0,0,59,0 size8,60,60,16 step1,1,-1,1 large") });
+
+RULE(strided_slice_gradient, .build = build_shaping, .bound = BOUND_EXACT, .differentiable = 1, .random = random_strided,
+     .rows = { ROWS("x1 begin0 size1", "x5 begin4 size5 step-1", "x3 begin0 size5 step2", "x2 begin1 size5 step3",
+                    "x3 begin6 size7 step-3", "x3,4 begin2,3 size3,4 step-1", "x3,2 begin0,3 size3,4 step1,-2",
+                    "x3,4 begin0,0 size6,4 step2,1", "x3,4 begin5,0 size6,4 step-2,1", "x2,5,3 begin1,0,0 size6,5,3 step3,1,1",
+                    "x2,3,3 begin1,4,0 size6,5,3 step3,-2,1", "x2,4,4,3 begin0,0,0,0 size2,8,8,3 step1,2,2,1",
+                    "x2,8,8,3 begin0,0,7,0 size2,8,8,3 step1,1,-1,1", "x2,4,4,3 begin0,1,1,2 size2,9,9,3 step1,2,2,-1",
+                    "x17 begin16 size17 step-1", "x17,1 begin32,0 size33,2 step-2,1", "x2,2 begin4,1 size5,6 step-3,4 bytes",
+                    "x9,9 begin0,8 size9,9 step1,-1 ints", "x2,2,2,2,2,2 begin1,1,1,1,1,1 size2,2,2,2,2,2 step-1", "x3,1 begin2,0 size3,1 step-1",
+                    "x20,25,14 begin39,0,1 size40,50,30 step-2,2,2 large",
+                    "x300,301 begin0,300 size300,301 step1,-1 large") });
+
 static void random_transpose(fv_op op, drawing *d) {
     int dim[FV_RANK], order[FV_RANK];
     const int rank = say_shape(d, "x", 1, FV_RANK, dim);

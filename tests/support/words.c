@@ -69,6 +69,10 @@ int build_shaping(fv_context *context, problem *p) {
     } else if (is(p, "slice")) {
         memcpy(a->slice.begin, shape_word(p, "begin", 0).dim, sizeof a->slice.begin);
         memcpy(a->slice.size, shape_word(p, "size", 0).dim, sizeof a->slice.size);
+    } else if (is(p, "strided_slice") || is(p, "strided_slice_gradient")) {
+        memcpy(a->strided.begin, shape_word(p, "begin", 0).dim, sizeof a->strided.begin);
+        memcpy(a->strided.size, shape_word(p, "size", 0).dim, sizeof a->strided.size);
+        for (int i = 0; i < FV_RANK; i++) a->strided.step[i] = whole(p, "step", i, 1);
     } else if (is(p, "transpose")) {
         for (int i = 0; i < FV_RANK; i++) a->transpose.axes[i] = (int32_t)whole(p, "axes", i, i);
     } else if (is(p, "pad") || is(p, "pad_gradient")) {

@@ -41,6 +41,33 @@ KERNEL(slice) {
     return FV_OK;
 }
 
+/* Element i of a box is element begin + step * position of the whole, axis by axis. */
+static int64_t strided_from(const fv_strided_attributes *a, const fv_tensor *box, const fv_tensor *whole, int64_t i) {
+    int64_t offset = 0, stride = 1;
+    for (int axis = box->rank - 1; axis >= 0; axis--) {
+        offset += (a->begin[axis] + i % box->dim[axis] * a->step[axis]) * stride;
+        stride *= whole->dim[axis];
+        i /= box->dim[axis];
+    }
+    return offset;
+}
+
+KERNEL(strided_slice) {
+    const fv_tensor *x = &task->input[0], *y = &task->output[0];
+    EACH(i, fv_elements(y))
+        memcpy(element(y, i), element(x, strided_from(&task->attributes->strided, y, x, i)), element_bytes(y->type));
+    return FV_OK;
+}
+
+KERNEL(strided_slice_gradient) {
+    const fv_tensor *dy = &task->input[0], *dx = &task->output[0];
+    const size_t bytes = element_bytes(dx->type);
+    memset(dx->data, 0, (size_t)fv_elements(dx) * bytes);
+    EACH(i, fv_elements(dy))
+        memcpy(element(dx, strided_from(&task->attributes->strided, dy, dx, i)), element(dy, i), bytes);
+    return FV_OK;
+}
+
 /* y[i_0, i_1, ..] = x[j_0, j_1, ..], j_axes[d] = i_d */
 KERNEL(transpose) {
     const fv_tensor *x = &task->input[0], *y = &task->output[0];
