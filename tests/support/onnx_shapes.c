@@ -134,24 +134,44 @@ static void slice(onnx_graph *g) {
     if (x.id) onnx_give(g, 0, x);
 }
 
-/* Zeros around, or a number; negative counts cut off. */
+/* A number around, or the image mirrored, its edge, or itself again; negative counts cut off. */
 static void pad(onnx_graph *g) {
-    const fv_value x = onnx_plain(g, 0);
+    static const struct { const char *onnx; fv_pad_mode mode; } modes[] = {
+        { "constant", FV_PAD_CONSTANT }, { "reflect", FV_PAD_REFLECT }, { "edge", FV_PAD_REPLICATE }, { "wrap", FV_PAD_CIRCULAR },
+    };
+    const fv_value x = onnx_number(g, 0);
     int64_t pads[ONNX_LIST], axes[ONNX_LIST];
     const int count = numbers(g, 1, "pads", pads), named = numbers(g, 3, NULL, axes);
     const onnx_tensor *number = onnx_has(g, 2) ? onnx_known(g, 2) : NULL;
-    fv_attributes a = { 0 };
+    const char *mode = onnx_text(g, "mode", "constant");
+    fv_attributes a = { .pad = { .value = (float)(number ? number->value[0] : onnx_real(g, "value", 0)) } };
     if (!x.id || count < 0) return;
-    if (strcmp(onnx_text(g, "mode", "constant"), "constant") || (number && number->value[0]) || onnx_real(g, "value", 0)) {
-        onnx_cannot(g, "padding other than zeros");
-        return;
-    }
+    for (int i = 0; i < 4; i++)
+        if (!strcmp(mode, modes[i].onnx)) a.pad.mode = modes[i].mode;
     for (int i = 0; i < count / 2; i++) {
         const int axis = named < 0 ? i : (int)counted(axes[i], onnx_rank(g, 0));
         a.pad.before[axis] = pads[i];
         a.pad.after[axis] = pads[count / 2 + i];
     }
     onnx_give(g, 0, FV_APPLY(g->tape, FV_OP_pad, &a, x));
+}
+
+/* Axes of another size, cut or padded with zeros at both ends. */
+static void center_crop_pad(onnx_graph *g) {
+    fv_value x = onnx_plain(g, 0);
+    int64_t sizes[ONNX_LIST];
+    const int count = numbers(g, 1, NULL, sizes);
+    const onnx_attribute *axes = onnx_attribute_of(g, "axes");
+    for (int i = 0; x.id && i < count; i++) {
+        const int axis = axes ? (int)counted(axes->list[i], onnx_shape(g, x)->rank) : i;
+        const int64_t more = sizes[i] - onnx_shape(g, x)->dim[axis];
+        fv_attributes a = { 0 };
+        a.pad.before[axis] = more / 2;
+        a.pad.after[axis] = more - more / 2;
+        if (more > 0) x = FV_APPLY(g->tape, FV_OP_pad, &a, x);
+        if (more < 0) x = sliced(g, x, axis, -more / 2, sizes[i]);
+    }
+    if (x.id) onnx_give(g, 0, x);
 }
 
 /* As NumPy broadcasts: axes of size 1 on either side. */
@@ -241,6 +261,7 @@ static void matmul(onnx_graph *g) {
 }
 
 const onnx_operator onnx_shape_operators[] = {
+    { "CenterCropPad", center_crop_pad },
     { "Concat", concat },
     { "Expand", expand },
     { "Flatten", flatten },

@@ -173,6 +173,65 @@ static void global(onnx_graph *g, fv_op op) {
 static void global_average_pool(onnx_graph *g) { global(g, FV_OP_mean); }
 static void global_max_pool(onnx_graph *g) { global(g, FV_OP_max); }
 
+/* ---- Resizing ---------------------------------------------------------------------------------------------------- */
+
+/* The wanted size of each of the two axes from scales or sizes; false after onnx_cannot. */
+static bool sizes_of(onnx_graph *g, const fv_shape *x, int scales_input, int64_t out[2]) {
+    const bool scaled = onnx_has(g, scales_input);
+    const onnx_tensor *given = onnx_known(g, scaled ? scales_input : scales_input + 1);
+    const onnx_attribute *axes = onnx_attribute_of(g, "axes");
+    const char *policy = onnx_text(g, "keep_aspect_ratio_policy", "stretch");
+    double factor[2] = { 1, 1 };
+    if (!given) return false;
+    for (int i = 0; i < given->elements; i++) {
+        const int64_t axis = axes ? axes->list[i] : i;
+        if (axis >= 2) factor[axis - 2] = scaled ? given->value[i] : given->value[i] / (double)x->dim[axis - 1];
+    }
+    if (strcmp(policy, "stretch")) factor[0] = factor[1] = strcmp(policy, "not_larger") ? fmax(factor[0], factor[1]) : fmin(factor[0], factor[1]);
+    for (int i = 0; i < 2; i++) {
+        const double wanted = (double)x->dim[1 + i] * factor[i];
+        out[i] = (int64_t)(scaled ? floor(wanted + 1e-9) : floor(wanted + 0.5));
+        if (scaled && fabs(wanted - (double)out[i]) > 1e-6) return onnx_cannot(g, "a factor that is not output / input"), false;
+    }
+    return true;
+}
+
+/* Does a coordinate of the result lie half-way between two pixels? There ONNX looks down, Fovea up. */
+static bool has_ties(const fv_shape *x, const fv_resize_attributes *a) {
+    for (int axis = 0; axis < 2; axis++)
+        for (int64_t p = 0; p < a->output[axis]; p++) {
+            const int64_t n = x->dim[1 + axis], m = a->output[axis]; /* half pixels: (2 p + 1) n / (2 m) - 1 / 2 */
+            if (a->corners == FV_HALF_PIXEL ? (2 * p + 1) * n % (2 * m) == 0 && (2 * p + 1) * n / (2 * m) > 0 && (2 * p + 1) * n / (2 * m) < n
+                                            : m > 1 && 2 * p * (n - 1) % (2 * (m - 1)) == m - 1) return true;
+        }
+    return false;
+}
+
+static void resample(onnx_graph *g, int scales_input, const char *otherwise, const char *rounding) {
+    const fv_value x = onnx_last(g, 0);
+    const char *mode = onnx_text(g, "mode", "nearest"), *corners = onnx_text(g, "coordinate_transformation_mode", otherwise);
+    const char *nearest = onnx_text(g, "nearest_mode", rounding);
+    fv_attributes a = { .resize = { .interpolation = strcmp(mode, "nearest") ? FV_BILINEAR : FV_NEAREST } };
+    if (!x.id) return;
+    const fv_shape s = *onnx_shape(g, x);
+    if (!strcmp(mode, "cubic")) onnx_cannot(g, "cubic interpolation");
+    if (onnx_integer(g, "antialias", 0)) onnx_cannot(g, "antialiasing");
+    if (!strcmp(corners, "align_corners")) a.resize.corners = FV_ALIGN_CORNERS;
+    else if (!strcmp(corners, "asymmetric")) a.resize.corners = FV_ASYMMETRIC;
+    else if (strcmp(corners, "half_pixel") && strcmp(corners, "pytorch_half_pixel")) onnx_cannot(g, "%s coordinates", corners);
+    if (!sizes_of(g, &s, scales_input, a.resize.output)) return;
+    if (!strcmp(corners, "pytorch_half_pixel") && (a.resize.output[0] < 2 || a.resize.output[1] < 2)) onnx_cannot(g, "PyTorch's single pixel");
+    if (a.resize.interpolation == FV_NEAREST) {
+        const bool down = a.resize.corners == FV_ASYMMETRIC;
+        if (strcmp(nearest, "floor") ? down || !strcmp(nearest, "ceil") : !down) onnx_cannot(g, "nearest by %s", nearest);
+        if (!strcmp(nearest, "round_prefer_floor") && has_ties(&s, &a.resize)) onnx_cannot(g, "half-way pixels go down");
+    }
+    if (!g->why[0]) onnx_give_last(g, 0, FV_APPLY(g->tape, FV_OP_resize, &a, x), 4);
+}
+
+static void resize(onnx_graph *g) { resample(g, 2, "half_pixel", "round_prefer_floor"); }
+static void upsample(onnx_graph *g) { resample(g, 1, "asymmetric", "floor"); }
+
 /* ---- Normalisation ----------------------------------------------------------------------------------------------- */
 
 static void batch_normalization(onnx_graph *g) {
@@ -209,5 +268,7 @@ const onnx_operator onnx_window_operators[] = {
     { "LRN", lrn },
     { "MaxPool", max_pool },
     { "MaxUnpool", max_unpool },
+    { "Resize", resize },
+    { "Upsample", upsample },
     { NULL, NULL },
 };
