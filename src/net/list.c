@@ -5,6 +5,7 @@
 
 #define KERNEL "kernel_initializer = fv_glorot_uniform(), l1 = 0, l2 = 0"
 #define BIAS "no_bias = false, bias_initializer = fv_zeros(), bias_l1 = 0, bias_l2 = 0"
+#define GAMMA_BETA "gamma_initializer = fv_ones(), beta_initializer = fv_zeros()"
 #define WINDOW "size = 2, size_hw, stride = size, stride_hw, padding = FV_VALID, pad, ceil_mode = false"
 #define LINE "size = 2, stride = size, padding = FV_VALID, pad, ceil_mode = false, exclude_padding = false"
 
@@ -39,9 +40,25 @@ static const row rows[] = {
     LAYER(batch_norm, BATCH_NORM, "Normalisation over the batch, a channel at a time (Ioffe & Szegedy 2015)",
       "momentum = 0.99, epsilon = 1e-3, no_scale = false, no_center = false, activation = FV_LINEAR, "
       "gamma_initializer = fv_ones(), beta_initializer = fv_zeros()"),
+    LAYER(layer_norm, LAYER_NORM, "Normalisation of each sample over its last axes (Ba et al. 2016)",
+      "axes = 1, epsilon = 1e-3, no_scale = false, no_center = false, " GAMMA_BETA),
+    LAYER(group_norm, GROUP_NORM, "Normalisation of each sample, for groups of channels (Wu & He 2018)",
+      "groups = 32, epsilon = 1e-3, no_scale = false, no_center = false, " GAMMA_BETA),
+    LAYER(instance_norm, GROUP_NORM, "Normalisation of each channel of each sample (Ulyanov et al. 2016)",
+      "groups = -1, epsilon = 1e-3, no_scale = false, no_center = false, " GAMMA_BETA),
+    LAYER(rms_norm, RMS_NORM, "Division by the root mean square over the last axes (Zhang & Sennrich 2019)",
+      "axes = 1, epsilon = 1e-6"),
+    LAYER(unit_norm, UNIT_NORM, "Division by the Euclidean length over the last axes", "axes = 1"),
     LAYER(lrn, LRN, "Local response normalisation across channels (Krizhevsky 2012)",
       "size = 5, alpha = 1e-4, beta = 0.75, k = 2"),
     LAYER(dropout, DROPOUT, "Zeros some elements in training and scales the others", "rate = 0.5"),
+    LAYER(spatial_dropout1d, SPATIAL_DROPOUT1D, "Dropout of whole channels of sequences", "rate = 0.5"),
+    LAYER(spatial_dropout2d, SPATIAL_DROPOUT2D, "Dropout of whole channels of images (Tompson et al. 2015)", "rate = 0.5"),
+    LAYER(alpha_dropout, ALPHA_DROPOUT, "Dropout that keeps what SELU makes of mean and variance (Klambauer et al. 2017)",
+      "rate = 0.5"),
+    LAYER(gaussian_dropout, GAUSSIAN_DROPOUT, "Multiplies by normal numbers of mean 1 in training (Srivastava et al. 2014)",
+      "rate = 0.5"),
+    LAYER(gaussian_noise, GAUSSIAN_NOISE, "Adds normal numbers of mean 0 in training", "deviation = 0.1"),
     LAYER(activate, ACTIVATION, "A function of every element, or a softmax of the last axis", "activation = FV_LINEAR"),
     LAYER(flatten, FLATTEN, "All axes but the batch become one", ""),
     LAYER(reshape, RESHAPE, "Another shape of the same elements; one size may be -1", "shape, rank"),
