@@ -39,6 +39,19 @@ class LRN(keras.layers.Layer):
         return x / ops.power(self.k + self.alpha * total, self.beta)
 
 
+def over_axes(layer):
+    """A normalisation over several of the last axes: Keras has it, but forgets the list of axes when it reads HDF5."""
+
+    def make(self, axes, **options):
+        layer.__init__(self, axis=list(range(-axes, 0)), **options)
+
+    return fovea(type(layer.__name__, (layer,), {"__init__": make}))
+
+
+for normalization in keras.layers.LayerNormalization, keras.layers.RMSNormalization, keras.layers.UnitNormalization:
+    over_axes(normalization)
+
+
 def surrounding(x, pool, strides, padding, pad, ceil_mode):
     """Rows and columns around x so that a valid pooling gives Fovea's windows; a partial last window is filled up."""
     amounts = []

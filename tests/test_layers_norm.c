@@ -181,6 +181,16 @@ static void random_layers(void **state) {
 
 /* ---- Keras's form ------------------------------------------------------------------------------------------------ */
 
+static fv_net *keras_chain(fv_context *c, const char *class_name, const char *config) {
+    json_t *net = json_pack("{s:s,s:{s:s,s:[{s:s,s:{s:s,s:[n,i,i,i]}},{s:s,s:o}]}}", "class_name", "Sequential", "config",
+                            "name", "s", "layers", "class_name", "InputLayer", "config", "name", "i", "batch_shape", 4, 4,
+                            8, "class_name", class_name, "config", json_loads(config, 0, NULL));
+    assert_non_null(net);
+    fv_net *read = fv_net_from_config(c, net);
+    json_decref(net);
+    return read;
+}
+
 static void written_and_read(void **state) {
     fv_context *c = *state;
     fv_net *net = fv_net_new(c, "both");
@@ -210,6 +220,11 @@ static void written_and_read(void **state) {
         for (int32_t w = 0; w < net->layer[l].weight_count; w++)
             assert_true(fv_shape_equal(&net->layer[l].weight[w].shape, &back->layer[l].weight[w].shape));
     }
+    assert_string_equal(fv_layer_class(back, 1), "fovea>LayerNormalization");
+    assert_string_equal(fv_layer_class(back, 2), "LayerNormalization");
+    fv_net *lists = keras_chain(c, "LayerNormalization", "{\"name\":\"n\",\"axis\":[3,-2]}");
+    assert_fine(c);
+    assert_int_equal(lists->layer[1].options.layer_norm.axes, 2);
     assert_int_equal(back->layer[4].options.group_norm.groups, -1);
     assert_true(back->layer[1].options.layer_norm.epsilon == 0 && back->layer[1].options.layer_norm.axes == 3);
     json_decref(config);
@@ -217,14 +232,9 @@ static void written_and_read(void **state) {
 }
 
 static void refuse(fv_context *c, const char *class_name, const char *config, const char *sentence) {
-    json_t *net = json_pack("{s:s,s:{s:s,s:[{s:s,s:{s:s,s:[n,i,i,i]}},{s:s,s:o}]}}", "class_name", "Sequential", "config",
-                            "name", "s", "layers", "class_name", "InputLayer", "config", "name", "i", "batch_shape", 4, 4,
-                            8, "class_name", class_name, "config", json_loads(config, 0, NULL));
-    assert_non_null(net);
-    assert_null(fv_net_from_config(c, net));
+    assert_null(keras_chain(c, class_name, config));
     if (!fv_error(c) || !strstr(fv_error(c), sentence)) fail_msg("%s\nexpected: %s", fv_error(c), sentence);
     fv_clear_error(c);
-    json_decref(net);
 }
 
 static void refused(void **state) {

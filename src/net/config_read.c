@@ -150,6 +150,10 @@ static void read_last_axes(fv_keras_reader *r, int32_t *axes) {
     const int32_t rank = r->input ? r->input->rank : 0;
     const size_t count = json_is_array(value) ? json_array_size(value) : 1;
     uint32_t seen = 0;
+    if (!strncmp(r->class_name, "fovea>", 6)) { /* ours counts them */
+        fv_keras_int(r, "axes", axes);
+        return;
+    }
     for (size_t i = 0; i < count; i++) {
         const json_t *axis = json_is_array(value) ? json_array_get(value, i) : value;
         json_int_t number = value ? json_integer_value(axis) : -1;
@@ -311,6 +315,9 @@ static const struct keras_class {
     { "fovea>LRN", FV_LAYER_LRN, read_lrn, "size alpha beta k " },
     { "LayerNormalization", FV_LAYER_LAYER_NORM, read_layer_norm, "axis " SCALE_AND_CENTER },
     { "GroupNormalization", FV_LAYER_GROUP_NORM, read_group_norm, "axis groups " SCALE_AND_CENTER },
+    { "fovea>LayerNormalization", FV_LAYER_LAYER_NORM, read_layer_norm, "axes " SCALE_AND_CENTER },
+    { "fovea>RMSNormalization", FV_LAYER_RMS_NORM, read_rms_norm, "axes epsilon " },
+    { "fovea>UnitNormalization", FV_LAYER_UNIT_NORM, read_unit_norm, "axes " },
     { "Addons>GroupNormalization", FV_LAYER_GROUP_NORM, read_group_norm, "axis groups " SCALE_AND_CENTER },
     { "Addons>InstanceNormalization", FV_LAYER_GROUP_NORM, read_group_norm, "axis groups " SCALE_AND_CENTER },
     { "RMSNormalization", FV_LAYER_RMS_NORM, read_rms_norm, "axis epsilon " },

@@ -137,11 +137,10 @@ static void write_batch_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS
     write_activation_after(parts, o->activation);
 }
 
-/* The last axes, as Keras wants them: -1, or a list. */
-static json_t *last_axes(int32_t axes) {
-    int64_t list[FV_RANK];
-    for (int32_t i = 0; i < axes; i++) list[i] = i - axes;
-    return axes == 1 ? json_integer(-1) : integers(list, axes);
+/* Keras forgets a list of several axes when it reads HDF5, so that layer is a class of our own, which counts them. */
+static void put_last_axes(json_t **config, int32_t axes) {
+    if (axes == 1) fv_json_put(config, "axis", json_integer(-1));
+    else fv_json_put(config, "axes", json_integer(axes));
 }
 
 /* What layer and group normalisation have in common. */
@@ -157,7 +156,7 @@ static void put_scale_and_center(json_t **config, float epsilon, bool no_scale, 
 static void write_layer_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     const fv_layer_norm_options *o = &layer->options.layer_norm;
     json_t *config = json_object();
-    fv_json_put(&config, "axis", last_axes(o->axes));
+    put_last_axes(&config, o->axes);
     put_scale_and_center(&config, o->epsilon, o->no_scale, o->no_center, &o->gamma_initializer, &o->beta_initializer);
     parts[FV_PART_MAIN].config = config;
 }
@@ -173,14 +172,14 @@ static void write_group_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS
 
 static void write_rms_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     json_t *config = json_object();
-    fv_json_put(&config, "axis", last_axes(layer->options.rms_norm.axes));
+    put_last_axes(&config, layer->options.rms_norm.axes);
     fv_json_put(&config, "epsilon", fv_json_float(layer->options.rms_norm.epsilon));
     parts[FV_PART_MAIN].config = config;
 }
 
 static void write_unit_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     json_t *config = json_object();
-    fv_json_put(&config, "axis", last_axes(layer->options.unit_norm.axes));
+    put_last_axes(&config, layer->options.unit_norm.axes);
     parts[FV_PART_MAIN].config = config;
 }
 

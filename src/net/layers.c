@@ -426,6 +426,9 @@ const char *fv_layer_class_name(const fv_layer *layer) {
     if (layer->kind == FV_LAYER_AVG_POOL2D && fv_pool2d_is_ours(layer)) return "fovea>AveragePooling2D";
     if (layer->kind == FV_LAYER_MAX_POOL1D && fv_pool2d_is_ours(layer)) return "fovea>MaxPooling1D";
     if (layer->kind == FV_LAYER_AVG_POOL1D && fv_pool2d_is_ours(layer)) return "fovea>AveragePooling1D";
+    if (layer->kind == FV_LAYER_LAYER_NORM && layer->options.layer_norm.axes > 1) return "fovea>LayerNormalization";
+    if (layer->kind == FV_LAYER_RMS_NORM && layer->options.rms_norm.axes > 1) return "fovea>RMSNormalization";
+    if (layer->kind == FV_LAYER_UNIT_NORM && layer->options.unit_norm.axes > 1) return "fovea>UnitNormalization";
     if (fv_sampling_class(layer)) return fv_sampling_class(layer);
     if (layer->kind == FV_LAYER_NET && fv_net_is_chain(layer->inner)) return "Sequential";
     return fv_layer_types[layer->kind].class_name;
