@@ -51,7 +51,13 @@ enum { FV_RANK = 6 };                              /* dimensions at most */
 typedef enum fv_split { FV_TRAIN, FV_TEST } fv_split;
 typedef enum fv_mode { FV_MODE_INFER, FV_MODE_TRAIN } fv_mode;
 typedef enum fv_type { FV_F32, FV_BF16, FV_F16, FV_U8, FV_I32 } fv_type;
-typedef enum fv_activation { FV_LINEAR, FV_RELU, FV_TANH, FV_SIGMOID, FV_SOFTMAX, FV_LOG_SOFTMAX } fv_activation;
+/* As Keras 3's functions of the same names and PyTorch's: FV_LEAKY_RELU falls by 0.2 (layers choose it: fv_leaky_relu), FV_ELU
+ * has alpha 1, FV_GELU is x Phi(x) and FV_GELU_TANH its approximation by tanh, FV_HARD_SIGMOID relu6(x + 3) / 6 (Keras 2's was
+ * another), FV_SILU x sigmoid(x), also called swish, FV_HARD_SWISH Keras's hard_silu. Numbers never change: append. */
+typedef enum fv_activation {
+    FV_LINEAR, FV_RELU, FV_TANH, FV_SIGMOID, FV_SOFTMAX, FV_LOG_SOFTMAX, FV_LEAKY_RELU, FV_ELU, FV_SELU, FV_RELU6, FV_HARD_TANH,
+    FV_HARD_SIGMOID, FV_SOFTPLUS, FV_SOFTSIGN, FV_GELU, FV_GELU_TANH, FV_SILU, FV_MISH, FV_HARD_SWISH, FV_EXPONENTIAL
+} fv_activation;
 enum { FV_VALID = 0, FV_SAME = -1, FV_FULL = -2 }; /* for .padding; positive: that many pixels on every side */
 typedef enum fv_interpolation { FV_INTERPOLATION_DEFAULT, FV_NEAREST, FV_BILINEAR, FV_BED_OF_NAILS } fv_interpolation;
 /* Where pixel p of a resized axis lies in the old one: (p + 1/2) in / out - 1/2, p (in - 1) / (out - 1), p in / out. */
@@ -205,6 +211,21 @@ typedef struct fv_dropout_options { size_t struct_size; fv_node input; float rat
 /* Adds normal numbers of mean 0 in training. */
 typedef struct fv_gaussian_noise_options { size_t struct_size; fv_node input; float deviation; /* default 0.1 */ const char *name; } fv_gaussian_noise_options;
 typedef struct fv_activation_options { size_t struct_size; fv_node input; fv_activation activation; const char *name; } fv_activation_options;
+/* Activations with parameters of their own; defaults are those of Keras's layers of the same names. */
+typedef struct fv_leaky_relu_options { size_t struct_size; fv_node input; float negative_slope; /* 0.3; PyTorch's is 0.01 */ const char *name; } fv_leaky_relu_options;
+typedef struct fv_elu_options { size_t struct_size; fv_node input; float alpha; /* 1 */ const char *name; } fv_elu_options;
+/* max_value from there on; x above the threshold; else negative_slope (x - threshold). max_value 0: none, FV_ZERO: zero. */
+typedef struct fv_relu_options { size_t struct_size; fv_node input; float max_value, negative_slope, threshold; const char *name; } fv_relu_options;
+/* A learned slope below zero (He et al. 2015). Weight: alpha, of the shape of a sample, with 1 at the shared axes (1 .. rank,
+ * the first 0 ends the list): { 1, 2 } gives one a channel of an image. Drawn as zeros, as in Keras; PyTorch's begin at 0.25. */
+typedef struct fv_prelu_options {
+    size_t struct_size; fv_node input; int32_t shared_axes[FV_RANK]; bool frozen;
+    fv_initializer alpha_initializer; float l1, l2; const char *name;
+} fv_prelu_options;
+/* axis counts the batch as 0; 0 means the last */
+typedef struct fv_softmax_options { size_t struct_size; fv_node input; int32_t axis; const char *name; } fv_softmax_options;
+/* y = scale x + offset; the input may be bytes or whole numbers */
+typedef struct fv_rescaling_options { size_t struct_size; fv_node input; float scale, offset; /* 1, 0 */ const char *name; } fv_rescaling_options;
 typedef struct fv_flatten_options { size_t struct_size; fv_node input; const char *name; } fv_flatten_options;
 typedef struct fv_reshape_options { size_t struct_size; fv_node input; int64_t shape[FV_RANK]; int32_t rank; const char *name; } fv_reshape_options;
 /* pad = {top, bottom, left, right} */
@@ -259,6 +280,12 @@ FV_API fv_node fv_alpha_dropout_with(fv_net *, const fv_dropout_options *);
 FV_API fv_node fv_gaussian_dropout_with(fv_net *, const fv_dropout_options *);
 FV_API fv_node fv_gaussian_noise_with(fv_net *, const fv_gaussian_noise_options *);
 FV_API fv_node fv_activation_with(fv_net *, const fv_activation_options *);
+FV_API fv_node fv_leaky_relu_with(fv_net *, const fv_leaky_relu_options *);
+FV_API fv_node fv_elu_with(fv_net *, const fv_elu_options *);
+FV_API fv_node fv_relu_with(fv_net *, const fv_relu_options *);
+FV_API fv_node fv_prelu_with(fv_net *, const fv_prelu_options *);
+FV_API fv_node fv_softmax_with(fv_net *, const fv_softmax_options *);
+FV_API fv_node fv_rescaling_with(fv_net *, const fv_rescaling_options *);
 FV_API fv_node fv_flatten_with(fv_net *, const fv_flatten_options *);
 FV_API fv_node fv_reshape_with(fv_net *, const fv_reshape_options *);
 FV_API fv_node fv_zero_padding_with(fv_net *, const fv_zero_padding_options *);
@@ -276,6 +303,9 @@ FV_API fv_node fv_concat_with(fv_net *, const fv_concat_options *);
 FV_API fv_node fv_add_with(fv_net *, const fv_merge_options *);
 FV_API fv_node fv_subtract_with(fv_net *, const fv_merge_options *);
 FV_API fv_node fv_multiply_with(fv_net *, const fv_merge_options *);
+FV_API fv_node fv_maximum_with(fv_net *, const fv_merge_options *);
+FV_API fv_node fv_minimum_with(fv_net *, const fv_merge_options *);
+FV_API fv_node fv_average_with(fv_net *, const fv_merge_options *);
 FV_API fv_node fv_again(fv_net *, fv_node layer_output, fv_node input); /* the layer that made layer_output, on input: shared weights */
 FV_API fv_node fv_call(fv_net *, fv_net *inner, fv_nodes inputs);       /* a net as a layer; it keeps its own weights */
 FV_API int fv_output(fv_net *, fv_node);                                /* may be called several times */
@@ -522,6 +552,28 @@ FV_API fv_value fv_op_div(fv_tape *, fv_value, fv_value);
 FV_API fv_value fv_op_relu(fv_tape *, fv_value);
 FV_API fv_value fv_op_tanh(fv_tape *, fv_value);
 FV_API fv_value fv_op_sigmoid(fv_tape *, fv_value);
+FV_API fv_value fv_op_activation(fv_tape *, fv_value, fv_activation);     /* any; softmax over the last axis */
+FV_API fv_value fv_op_leaky_relu(fv_tape *, fv_value, float negative_slope);
+FV_API fv_value fv_op_elu(fv_tape *, fv_value, float alpha);
+FV_API fv_value fv_op_prelu(fv_tape *, fv_value, fv_value slope);           /* slope repeats to the shape of the first */
+FV_API fv_value fv_op_exp(fv_tape *, fv_value);
+FV_API fv_value fv_op_log(fv_tape *, fv_value);
+FV_API fv_value fv_op_sqrt(fv_tape *, fv_value);
+FV_API fv_value fv_op_rsqrt(fv_tape *, fv_value);
+FV_API fv_value fv_op_square(fv_tape *, fv_value);
+FV_API fv_value fv_op_abs(fv_tape *, fv_value);
+FV_API fv_value fv_op_affine(fv_tape *, fv_value, float a, float b);        /* a x + b */
+FV_API fv_value fv_op_clamp(fv_tape *, fv_value, float low, float high);    /* -INFINITY, INFINITY: no bound */
+FV_API fv_value fv_op_power(fv_tape *, fv_value, fv_value);                 /* with broadcasting, as are all that follow */
+FV_API fv_value fv_op_maximum(fv_tape *, fv_value, fv_value);               /* NaN if either is; equal ones share the gradient */
+FV_API fv_value fv_op_minimum(fv_tape *, fv_value, fv_value);
+FV_API fv_value fv_op_equal(fv_tape *, fv_value, fv_value);                 /* comparisons give f32: 1 or 0 */
+FV_API fv_value fv_op_not_equal(fv_tape *, fv_value, fv_value);
+FV_API fv_value fv_op_less(fv_tape *, fv_value, fv_value);
+FV_API fv_value fv_op_less_equal(fv_tape *, fv_value, fv_value);
+FV_API fv_value fv_op_greater(fv_tape *, fv_value, fv_value);
+FV_API fv_value fv_op_greater_equal(fv_tape *, fv_value, fv_value);
+FV_API fv_value fv_op_where(fv_tape *, fv_value condition, fv_value a, fv_value b); /* a where the condition is not 0 */
 FV_API fv_value fv_op_softmax(fv_tape *, fv_value, int axis);
 FV_API fv_value fv_op_log_softmax(fv_tape *, fv_value, int axis);
 FV_API fv_value fv_op_sum(fv_tape *, fv_value, const int *axes, int count, bool keep_dims);  /* count 0: all axes */
@@ -646,6 +698,12 @@ FV_API int fv_layers(void (*each)(void *user, const fv_layer_info *), void *user
 #define fv_gaussian_dropout(net, ...) fv_gaussian_dropout_with(net, FV_CALL_(fv_dropout_options, input, __VA_ARGS__))
 #define fv_gaussian_noise(net, ...) fv_gaussian_noise_with(net, FV_CALL_(fv_gaussian_noise_options, input, __VA_ARGS__))
 #define fv_activate(net, ...) fv_activation_with(net, FV_CALL_(fv_activation_options, input, __VA_ARGS__))
+#define fv_leaky_relu(net, ...) fv_leaky_relu_with(net, FV_CALL_(fv_leaky_relu_options, input, __VA_ARGS__))
+#define fv_elu(net, ...) fv_elu_with(net, FV_CALL_(fv_elu_options, input, __VA_ARGS__))
+#define fv_relu(net, ...) fv_relu_with(net, FV_CALL_(fv_relu_options, input, __VA_ARGS__))
+#define fv_prelu(net, ...) fv_prelu_with(net, FV_CALL_(fv_prelu_options, input, __VA_ARGS__))
+#define fv_softmax(net, ...) fv_softmax_with(net, FV_CALL_(fv_softmax_options, input, __VA_ARGS__))
+#define fv_rescaling(net, ...) fv_rescaling_with(net, FV_CALL_(fv_rescaling_options, input, __VA_ARGS__))
 #define fv_flatten(net, ...) fv_flatten_with(net, FV_CALL_(fv_flatten_options, input, __VA_ARGS__))
 #define fv_reshape(net, ...) fv_reshape_with(net, FV_CALL_(fv_reshape_options, input, __VA_ARGS__))
 #define fv_zero_padding(net, ...) fv_zero_padding_with(net, FV_CALL_(fv_zero_padding_options, input, __VA_ARGS__))
@@ -663,6 +721,9 @@ FV_API int fv_layers(void (*each)(void *user, const fv_layer_info *), void *user
 #define fv_add(net, ...) fv_add_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))
 #define fv_subtract(net, ...) fv_subtract_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))
 #define fv_multiply(net, ...) fv_multiply_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))
+#define fv_maximum(net, ...) fv_maximum_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))
+#define fv_minimum(net, ...) fv_minimum_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))
+#define fv_average(net, ...) fv_average_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))
 #define fv_fit(net, ...) fv_fit_with(net, FV_CALL_(fv_fit_options, data, __VA_ARGS__))
 #define fv_evaluate(net, ...) fv_evaluate_with(net, FV_CALL_(fv_evaluate_options, data, __VA_ARGS__))
 #define fv_predict(net, ...) fv_predict_with(net, FV_CALL_(fv_predict_options, data, __VA_ARGS__))

@@ -307,6 +307,67 @@ static void test_batch_norm_obstacles(void **state) {
     assert_int_equal(fv_close(c), 0);
 }
 
+/* ---- Every activation -------------------------------------------------------------------------------------------- */
+
+static fv_value activated(fv_tape *t, fv_value x, int32_t activation, float alpha) {
+    fv_attributes a = { .activation = { alpha } };
+    return FV_APPLY(t, fv_activations[activation].op, &a, x);
+}
+
+/* Without gradients each elementwise one becomes part of the operation before it, its parameter with it. */
+static void test_activations_in_inference(void **state) {
+    (void)state;
+    for (int32_t k = 1; k < FV_ACTIVATION_COUNT; k++) {
+        fv_context *c = open_reference();
+        fv_tape *t = fv_tape_new(c);
+        const bool fuses = fv_activations[k].elementwise;
+        const float alpha = k == FV_LEAKY_RELU || k == FV_ELU ? 0.125f : 0;
+        fv_value x = fv_op_input(t, (int64_t[]){ 4, 5 }, 2, FV_F32), v = CONSTANT(t, 7), squares = fv_op_mul(t, v, v);
+        fv_value y = activated(t, fv_op_add(t, fv_op_dense(t, x, CONSTANT(t, 7, 5)), v), k, alpha);
+        fv_attributes a = { .norm = { .epsilon = 1e-3f } };
+        fv_value normal = FV_APPLY(t, FV_OP_batch_norm_infer, &a, y, (fv_value){ 0 }, (fv_value){ 0 }, v, squares);
+        fv_keep(t, activated(t, normal, k, alpha));
+        fv_tape *fused = check_fused(c, t, 0);
+        assert_int_equal(count_of(fused, fv_activations[k].op), fuses ? 0 : 2);
+        int32_t dense = find(fused, FV_OP_dense_bias_activation), norm = find(fused, FV_OP_batch_norm_infer_activation);
+        assert_true(dense >= 0 && (norm >= 0) == fuses);
+        assert_int_equal(fused->operation[dense].attributes.dense.activation, fuses ? k : FV_LINEAR);
+        assert_true(fused->operation[dense].attributes.dense.alpha == alpha);
+        if (fuses) assert_int_equal(fused->operation[norm].attributes.norm.activation, k);
+        if (fuses) assert_true(fused->operation[norm].attributes.norm.alpha == alpha);
+        assert_int_equal(fv_close(c), 0);
+    }
+}
+
+/* With gradients those whose gradient needs the input stay apart: two operations read the value before them. */
+static void test_activations_in_training(void **state) {
+    (void)state;
+    for (int32_t k = 1; k < FV_ACTIVATION_COUNT; k++) {
+        if (!fv_activations[k].elementwise) continue;
+        fv_context *c = open_reference();
+        fv_tape *t = fv_tape_new(c);
+        const float alpha = k == FV_LEAKY_RELU || k == FV_ELU ? 0.125f : 0;
+        fv_value x = fv_op_input(t, (int64_t[]){ 8, 5 }, 2, FV_F32), v = CONSTANT(t, 5), squares = fv_op_mul(t, v, v);
+        fv_watch(t, x);
+        fv_attributes a = { .norm = { .epsilon = 1e-3f, .momentum = 0.9f } };
+        fv_value normal = FV_APPLY(t, FV_OP_batch_norm_train, &a, x, v, v, v, squares);
+        fv_value y = activated(t, normal, k, alpha);
+        fv_value loss = fv_op_mean(t, fv_op_mul(t, y, y));
+        fv_keep(t, loss);
+        assert_int_equal(fv_backward(t, loss), 0);
+        fv_keep(t, fv_gradient(t, x));
+        fv_tape *fused = check_fused(c, t, 1e-5);
+        const bool fuses = fv_activations[k].from_output;
+        assert_int_equal(count_of(fused, FV_OP_batch_norm_train_activation), fuses);
+        assert_int_equal(count_of(fused, fv_activations[k].op), !fuses);
+        const int32_t gradient = find(fused, FV_OP_batch_norm_activation_gradient);
+        assert_int_equal(gradient >= 0, fuses && k != FV_EXPONENTIAL); /* whose gradient is an ordinary product */
+        if (gradient >= 0) assert_int_equal(fused->operation[gradient].attributes.norm.activation, k);
+        if (gradient >= 0) assert_true(fused->operation[gradient].attributes.norm.alpha == alpha);
+        assert_int_equal(fv_close(c), 0);
+    }
+}
+
 /* ---- Losses ------------------------------------------------------------------------------------------------------ */
 
 static void test_loss(void **state) {
@@ -472,6 +533,8 @@ int main(void) {
         cmocka_unit_test(test_on_cpu),
         cmocka_unit_test(test_interleaved),
         cmocka_unit_test(test_batch_norm_obstacles),
+        cmocka_unit_test(test_activations_in_inference),
+        cmocka_unit_test(test_activations_in_training),
         cmocka_unit_test(test_unlike_losses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

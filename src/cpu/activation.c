@@ -1,171 +1,157 @@
-/* activation.c - relu, tanh, sigmoid and their gradients from the output; softmax and log-softmax along any axis. */
-#include "cpu/cpu.h"
-#include "cpu/simd.h"
-#include <math.h>
+/* activation.c - activations and other functions of one number, a line each, with their gradients: dy times a slope
+ * of v, which is the output y or the input x. activate_line and undo_activation_any are the same functions where
+ * another kernel ends with them. */
+#include "cpu/functions.h"
 
-#define ACTIVATION_RANGE(name, expression)                                                                             \
-    static void name##_range(const fv_task *task, int64_t begin, int64_t end) {                                        \
-        const float *in = task->input[0].data;                                                                         \
-        float *out = task->output[0].data;                                                                             \
-        for (int64_t i = begin; i < end; i += LANES) {                                                                 \
-            vf x = load_up_to(in + i, end - i);                                                                        \
-            store_up_to(out + i, expression, end - i);                                                                 \
-        }                                                                                                              \
-    }                                                                                                                  \
-    const fv_cpu_kernel KERNEL(name) = { { .run = fv_run_ranges }, name##_range };
-#define GRADIENT_RANGE(name, expression)                                                                               \
-    static void name##_range(const fv_task *task, int64_t begin, int64_t end) {                                        \
-        const float *output = task->input[0].data, *gradient = task->input[1].data;                                    \
-        float *out = task->output[0].data;                                                                             \
-        for (int64_t i = begin; i < end; i += LANES) {                                                                 \
-            vf y = load_up_to(output + i, end - i), dy = load_up_to(gradient + i, end - i);                            \
-            store_up_to(out + i, expression, end - i);                                                                 \
-        }                                                                                                              \
-    }                                                                                                                  \
-    const fv_cpu_kernel KERNEL(name) = { { .run = fv_run_ranges }, name##_range };
+typedef fv_activation_attributes parameters;
+static const float selu_scale = 1.0507009873554805f, selu_alpha = 1.6732632423543772f;
+static const float root_eight_over_pi = 1.5957691216057308f;
 
+INLINE vf within(vf x, float low, float high) { return minimum(splat(high), maximum(splat(low), x)); }
+INLINE vf within_open(vf y, float low, float high, vf dy) { return keep_if((y > low) & (y < high), dy); }
+INLINE vf soft_sign(vf x) {
+    vf y = x / (absolute(x) + 1.0f), limit = (vf)((vi)splat(1.0f) | ((vi)x & INT32_MIN));
+    return choose(absolute(x) == __builtin_inff(), limit, y);
+}
+INLINE vf gelu_tanh(vf x, vf *slope) {
+    vf s = logistic_with_slope(x * (x * x * 0.044715f + 1.0f) * root_eight_over_pi, slope);
+    *slope = s + times(x, times((x * x * (3 * 0.044715f) + 1.0f) * root_eight_over_pi, *slope));
+    return times(x, s);
+}
+INLINE vf gelu_slope(vf x) {
+    vf density, phi = normal_cumulative(x, &density);
+    return phi + times(x, density);
+}
+INLINE vf silu_slope(vf x) {
+    vf slope, s = logistic_with_slope(x, &slope);
+    return s + times(x, slope);
+}
+INLINE vf mish_slope(vf x) {
+    vf slope, t = tanh_of_softplus(x, &slope);
+    return t + times(x, slope);
+}
+
+/* ---- The table: number as an activation, operation, value; x is the input, v that of which the slope is ---------- */
 /* clang-format off */
-ACTIVATION_RANGE(relu, activate(x, FV_RELU))
-ACTIVATION_RANGE(tanh, hyperbolic_tangent(x))
-ACTIVATION_RANGE(sigmoid, logistic(x))
-GRADIENT_RANGE(relu_gradient, keep_if(y > 0.0f, dy))
-GRADIENT_RANGE(tanh_gradient, dy * (1.0f - y * y))
-GRADIENT_RANGE(sigmoid_gradient, dy * (y * (1.0f - y)))
+#define FUNCTIONS                                                                                                      \
+    FUNCTION(FV_RELU, relu, activate(x, FV_RELU))                                                                      \
+    FUNCTION(FV_TANH, tanh, hyperbolic_tangent(x))                                                                     \
+    FUNCTION(FV_SIGMOID, sigmoid, logistic(x))                                                                         \
+    FUNCTION(FV_LEAKY_RELU, leaky_relu, choose(x < 0.0f, x * alpha, x))                                                \
+    FUNCTION(FV_ELU, elu, choose(x < 0.0f, exponential_less_one(x) * alpha, x))                                        \
+    FUNCTION(FV_SELU, selu, choose(x < 0.0f, exponential_less_one(x) * selu_alpha, x) * selu_scale)                    \
+    FUNCTION(FV_RELU6, relu6, within(x, 0, 6))                                                                         \
+    FUNCTION(FV_HARD_TANH, hard_tanh, within(x, -1, 1))                                                                \
+    FUNCTION(FV_HARD_SIGMOID, hard_sigmoid, within(x + 3.0f, 0, 6) * (1.0f / 6))                                       \
+    FUNCTION(FV_SOFTPLUS, softplus, softplus(x))                                                                       \
+    FUNCTION(FV_SOFTSIGN, softsign, soft_sign(x))                                                                      \
+    FUNCTION(FV_GELU, gelu, times(x, normal_cumulative(x, &(vf){ 0 })))                                                \
+    FUNCTION(FV_GELU_TANH, gelu_tanh, gelu_tanh(x, &(vf){ 0 }))                                                        \
+    FUNCTION(FV_SILU, silu, times(x, logistic_with_slope(x, &(vf){ 0 })))                                              \
+    FUNCTION(FV_MISH, mish, times(x, tanh_of_softplus(x, &(vf){ 0 })))                                                 \
+    FUNCTION(FV_HARD_SWISH, hard_swish, times(x, within(x + 3.0f, 0, 6) * (1.0f / 6)))                                 \
+    FUNCTION(FV_EXPONENTIAL, exp, exponential(x))
+#define OTHERS                                                                                                         \
+    FUNCTION(OTHER, log, natural_logarithm(x))                                                                         \
+    FUNCTION(OTHER, sqrt, square_root(x))                                                                              \
+    FUNCTION(OTHER, rsqrt, 1.0f / square_root(x))                                                                      \
+    FUNCTION(OTHER, square, x * x)
+#define OUTPUT_SLOPES                                                                                                  \
+    SLOPE(FV_RELU, relu, keep_if(v > 0.0f, dy))                                                                        \
+    SLOPE(FV_TANH, tanh, dy * (1.0f - v * v))                                                                          \
+    SLOPE(FV_SIGMOID, sigmoid, dy * (v * (1.0f - v)))                                                                  \
+    SLOPE(FV_LEAKY_RELU, leaky_relu, choose(v > 0.0f, dy, times(dy, splat(alpha))))                                    \
+    SLOPE(FV_ELU, elu, choose(v > 0.0f, dy, times(dy, v + alpha)))                                                     \
+    SLOPE(FV_SELU, selu, choose(v > 0.0f, dy * selu_scale, times(dy, v + selu_scale * selu_alpha)))                    \
+    SLOPE(FV_RELU6, relu6, within_open(v, 0, 6, dy))                                                                   \
+    SLOPE(FV_HARD_TANH, hard_tanh, within_open(v, -1, 1, dy))                                                          \
+    SLOPE(FV_HARD_SIGMOID, hard_sigmoid, within_open(v, 0, 1, dy * (1.0f / 6)))                                        \
+    SLOPE(FV_SOFTPLUS, softplus, times(dy, -exponential_less_one(-v)))                                                 \
+    SLOPE(FV_SOFTSIGN, softsign, times(dy, (1.0f - absolute(v)) * (1.0f - absolute(v))))
+#define OTHER_SLOPES                                                                                                   \
+    SLOPE(FV_GELU, gelu, times(dy, gelu_slope(v)))                                                                     \
+    SLOPE(FV_GELU_TANH, gelu_tanh, times(dy, (gelu_tanh(v, &slope), slope)))                                           \
+    SLOPE(FV_SILU, silu, times(dy, silu_slope(v)))                                                                     \
+    SLOPE(FV_MISH, mish, times(dy, mish_slope(v)))                                                                     \
+    SLOPE(FV_HARD_SWISH, hard_swish, keep_if(~(v <= -3.0f), choose(v < 3.0f, dy * (v * (1.0f / 3) + 0.5f), dy)))           \
+    SLOPE(OTHER, sqrt, dy * (0.5f / v))                                                                                \
+    SLOPE(OTHER, rsqrt, dy * (v * v * v * -0.5f))                                                                      \
+    SLOPE(OTHER, square, times(dy, v * 2.0f))
 /* clang-format on */
 
-/* ---- Softmax ----------------------------------------------------------------------------------------------------- */
-/* A tensor about its axis: outer x n x inner. Lines along the axis are worked on side by side, up to LANES of them
- * when the axis is not the last (inner > 1), one by one with vectors along the line when it is. */
-typedef struct axis_run {
-    const fv_task *task;
-    int64_t n, inner;
-    bool logarithmic;
-} axis_run;
+#define FUNCTION(number, name, expression)                                                                             \
+    static void name##_line(const float *in, float *out, int64_t n, float alpha) {                                     \
+        (void)alpha;                                                                                                   \
+        for (int64_t i = 0; i < n; i += LANES) {                                                                       \
+            vf x = load_up_to(in + i, n - i);                                                                          \
+            store_up_to(out + i, expression, n - i);                                                                   \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void name##_range(const fv_task *task, int64_t begin, int64_t end) {                                        \
+        name##_line((const float *)task->input[0].data + begin, (float *)task->output[0].data + begin, end - begin,    \
+                    task->attributes->activation.alpha);                                                               \
+    }                                                                                                                  \
+    const fv_cpu_kernel KERNEL(name) = { { .run = fv_run_ranges }, name##_range };
+FUNCTIONS OTHERS
+#undef FUNCTION
 
-static axis_run about_axis(const fv_task *task, bool logarithmic) {
-    const fv_tensor *x = &task->input[0];
-    axis_run run = { task, 1, 1, logarithmic };
-    if (x->rank) run.n = x->dim[task->attributes->axis.axis];
-    for (int i = task->attributes->axis.axis + 1; i < x->rank; i++) run.inner *= x->dim[i];
-    return run;
-}
+#define SLOPE(number, name, expression)                                                                                \
+    INLINE vf name##_undone(vf v, vf dy, float alpha) {                                                                \
+        vf slope = { 0 };                                                                                              \
+        (void)alpha, (void)slope;                                                                                      \
+        return expression;                                                                                             \
+    }                                                                                                                  \
+    static void name##_gradient_range(const fv_task *task, int64_t begin, int64_t end) {                               \
+        const float *of = task->input[0].data, *gradient = task->input[1].data,                                        \
+                    alpha = task->attributes->activation.alpha;                                                        \
+        float *out = task->output[0].data;                                                                             \
+        for (int64_t i = begin; i < end; i += LANES)                                                                   \
+            store_up_to(out + i,                                                                                       \
+                        name##_undone(load_up_to(of + i, end - i), load_up_to(gradient + i, end - i), alpha),          \
+                        end - i);                                                                                      \
+    }                                                                                                                  \
+    const fv_cpu_kernel KERNEL(name##_gradient) = { { .run = fv_run_ranges }, name##_gradient_range };
+OUTPUT_SLOPES OTHER_SLOPES
+#undef SLOPE
 
-static void softmax_line(const float *x, float *y, int64_t n, bool logarithmic) {
-    vf best = splat(-__builtin_inff()), total = { 0 };
-    for (int64_t i = 0; i < n; i += LANES) {
-        vf v = pad_lanes(load_up_to(x + i, n - i), n - i, -__builtin_inff());
-        best = maximum(best, v);
-        best = choose(v != v, v, best);
-    }
-    float top = largest_lane(best);
-    for (int64_t i = 0; i < n; i += LANES) {
-        vf e = exponential(load_up_to(x + i, n - i) - top);
-        if (!logarithmic) store_up_to(y + i, e, n - i);
-        total += pad_lanes(e, n - i, 0.0f);
-    }
-    float sum = sum_lanes(total);
-    if (logarithmic) {
-        float shift = top + logf(sum);
-        for (int64_t i = 0; i < n; i += LANES) store_up_to(y + i, load_up_to(x + i, n - i) - shift, n - i);
-    } else {
-        float scale = 1.0f / sum;
-        for (int64_t i = 0; i < n; i += LANES) store_up_to(y + i, load_up_to(y + i, n - i) * scale, n - i);
+static void clamp_range(const fv_task *task, int64_t begin, int64_t end) {
+    const fv_clamp_attributes *a = &task->attributes->clamp;
+    const float *in = task->input[0].data;
+    float *out = task->output[0].data;
+    for (int64_t i = begin; i < end; i += LANES)
+        store_up_to(out + i, within(load_up_to(in + i, end - i), a->low, a->high), end - i);
+}
+static void clamp_gradient_range(const fv_task *task, int64_t begin, int64_t end) {
+    const fv_clamp_attributes *a = &task->attributes->clamp;
+    const float *in = task->input[0].data, *gradient = task->input[1].data;
+    float *out = task->output[0].data;
+    for (int64_t i = begin; i < end; i += LANES) {
+        vf x = load_up_to(in + i, end - i), dy = load_up_to(gradient + i, end - i);
+        store_up_to(out + i, keep_if(~((x < a->low) | (x > a->high)), dy), end - i);
     }
 }
-static void softmax_gradient_line(const float *y, const float *dy, float *dx, int64_t n, bool logarithmic) {
-    vf total = { 0 };
-    for (int64_t i = 0; i < n; i += LANES) {
-        vf g = load_up_to(dy + i, n - i);
-        total += logarithmic ? g : g * load_up_to(y + i, n - i);
-    }
-    float sum = sum_lanes(total);
-    for (int64_t i = 0; i < n; i += LANES) {
-        vf g = load_up_to(dy + i, n - i), v = load_up_to(y + i, n - i);
-        store_up_to(dx + i, logarithmic ? g - exponential(v) * sum : v * (g - sum), n - i);
-    }
-}
+const fv_cpu_kernel KERNEL(clamp) = { { .run = fv_run_ranges }, clamp_range };
+const fv_cpu_kernel KERNEL(clamp_gradient) = { { .run = fv_run_ranges }, clamp_gradient_range };
 
-/* `lanes` neighbouring lines at once; elements of a line are `step` apart. */
-static void softmax_lines(const float *x, float *y, int64_t n, int64_t step, int lanes, bool logarithmic) {
-    vf best = load_up_to(x, lanes), total = { 0 };
-    for (int64_t i = 1; i < n; i++) {
-        vf v = load_up_to(x + i * step, lanes);
-        best = choose((v > best) | (v != v), v, best);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        vf e = exponential(load_up_to(x + i * step, lanes) - best);
-        total += e;
-        if (!logarithmic) store_up_to(y + i * step, e, lanes);
-    }
-    vf shift = logarithmic ? best + logarithm(total) : 1.0f / total;
-    for (int64_t i = 0; i < n; i++)
-        store_up_to(y + i * step,
-                    logarithmic ? load_up_to(x + i * step, lanes) - shift : load_up_to(y + i * step, lanes) * shift,
-                    lanes);
-}
-static void softmax_gradient_lines(const float *y, const float *dy, float *dx, int64_t n, int64_t step, int lanes,
-                                   bool logarithmic) {
-    vf total = { 0 };
-    for (int64_t i = 0; i < n; i++) {
-        vf g = load_up_to(dy + i * step, lanes);
-        total += logarithmic ? g : g * load_up_to(y + i * step, lanes);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        vf g = load_up_to(dy + i * step, lanes), v = load_up_to(y + i * step, lanes);
-        store_up_to(dx + i * step, logarithmic ? g - exponential(v) * total : v * (g - total), lanes);
+/* ---- By number --------------------------------------------------------------------------------------------------- */
+
+void activate_line(float *at, int64_t n, int activation, float alpha) {
+    switch (activation) {
+#define FUNCTION(number, name, expression)                                                                             \
+    case number: name##_line(at, at, n, alpha); break;
+        FUNCTIONS
+#undef FUNCTION
+    default: break;
     }
 }
 
-/* units: lines when the axis is the last, else groups of LANES neighbouring lines */
-static void softmax_units(const void *argument, int64_t begin, int64_t end, int thread) {
-    (void)thread;
-    const axis_run *run = argument;
-    const float *x = run->task->input[0].data;
-    float *y = run->task->output[0].data;
-    int64_t strips = div_up(run->inner, LANES);
-    for (int64_t u = begin; u < end; u++) {
-        int64_t column = u % strips * LANES, at = u / strips * run->n * run->inner + column;
-        if (run->inner == 1)
-            softmax_line(x + at, y + at, run->n, run->logarithmic);
-        else
-            softmax_lines(x + at, y + at, run->n, run->inner, (int)least(LANES, run->inner - column), run->logarithmic);
+vf undo_activation_any(vf y, vf dy, int activation, float alpha) {
+    switch (activation) {
+#define SLOPE(number, name, expression)                                                                                \
+    case number: return name##_undone(y, dy, alpha);
+        OUTPUT_SLOPES
+#undef SLOPE
+    case FV_EXPONENTIAL: return dy * y;
+    default: return dy;
     }
 }
-static void softmax_gradient_units(const void *argument, int64_t begin, int64_t end, int thread) {
-    (void)thread;
-    const axis_run *run = argument;
-    const float *y = run->task->input[0].data, *dy = run->task->input[1].data;
-    float *dx = run->task->output[0].data;
-    int64_t strips = div_up(run->inner, LANES);
-    for (int64_t u = begin; u < end; u++) {
-        int64_t column = u % strips * LANES, at = u / strips * run->n * run->inner + column;
-        int lanes = (int)least(LANES, run->inner - column);
-        if (run->inner == 1)
-            softmax_gradient_line(y + at, dy + at, dx + at, run->n, run->logarithmic);
-        else
-            softmax_gradient_lines(y + at, dy + at, dx + at, run->n, run->inner, lanes, run->logarithmic);
-    }
-}
-static int run_about_axis(fv_device *device, const fv_task *task, fv_part *part, bool logarithmic) {
-    axis_run run = about_axis(task, logarithmic);
-    int64_t elements = fv_elements(&task->input[0]);
-    if (!elements) return FV_OK;
-    fv_parallel(device, elements / (run.n * run.inner) * div_up(run.inner, LANES), 2048 / run.n + 1, part, &run);
-    return FV_OK;
-}
-static int softmax_run(fv_device *device, const fv_task *task) {
-    return run_about_axis(device, task, softmax_units, false);
-}
-static int softmax_gradient_run(fv_device *device, const fv_task *task) {
-    return run_about_axis(device, task, softmax_gradient_units, false);
-}
-static int log_softmax_run(fv_device *device, const fv_task *task) {
-    return run_about_axis(device, task, softmax_units, true);
-}
-static int log_softmax_gradient_run(fv_device *device, const fv_task *task) {
-    return run_about_axis(device, task, softmax_gradient_units, true);
-}
-const fv_cpu_kernel KERNEL(softmax) = { { .run = softmax_run }, NULL };
-const fv_cpu_kernel KERNEL(softmax_gradient) = { { .run = softmax_gradient_run }, NULL };
-const fv_cpu_kernel KERNEL(log_softmax) = { { .run = log_softmax_run }, NULL };
-const fv_cpu_kernel KERNEL(log_softmax_gradient) = { { .run = log_softmax_gradient_run }, NULL };

@@ -65,9 +65,9 @@ static inline bool conv_is_data(const fv_task *task) {
 
 /* Bias and activation of a task: inputs 2 and attributes of the fused forms, nothing for the others. */
 static inline tile_finish conv_finish(const fv_task *task) {
-    tile_finish finish = { NULL, FV_LINEAR };
+    tile_finish finish = { NULL, FV_LINEAR, 0 };
     if (task->op == FV_OP_conv2d_bias_activation || task->op == FV_OP_conv2d_transpose_bias_activation)
-        finish = (tile_finish){ task->input[2].data, task->attributes->conv.activation };
+        finish = (tile_finish){ task->input[2].data, task->attributes->conv.activation, task->attributes->conv.alpha };
     return finish;
 }
 #endif

@@ -6,6 +6,7 @@
  * zeros among their weights), weight gradient with the values of a filter row as rows and pixels as the reduction.
  * The weight gradient cuts the images into a fixed number of parts, whose sums are added in order. */
 #include "cpu/conv.h"
+#include "cpu/functions.h"
 
 enum { BAND = 16384 /* floats of the buffer, about */, PARTS = 32 };
 
@@ -111,10 +112,6 @@ static void pack_filters(
                         run->w[(f * taps + conv_weight(p, false, t)) * p->channels + c];
                 }
 }
-static void activate_line(float *at, int64_t n, int activation) {
-    for (int64_t i = 0; i < n; i += LANES)
-        store_up_to(at + i, activate_any(load_up_to(at + i, n - i), activation), n - i);
-}
 /* units: bands of images */
 static void forward_bands(const void *argument, int64_t begin, int64_t end, int thread) {
     const bordered_run *run = argument;
@@ -135,7 +132,8 @@ static void forward_bands(const void *argument, int64_t begin, int64_t end, int 
         for (int64_t y = 0; y < rows; y++) {
             float *line = run->out + (image * p->y_size[0] + first + y) * pixels * filters;
             for (int64_t n = 0; n < filters; n += TILE_COLUMNS) {
-                tile_finish finish = { bias ? bias + n : NULL, ragged ? FV_LINEAR : run->finish.activation };
+                tile_finish finish = { bias ? bias + n : NULL, ragged ? FV_LINEAR : run->finish.activation,
+                                       run->finish.alpha };
                 for (int64_t t = 0; t < tiles; t++) {
                     int64_t x = pixels * t / tiles;
                     tile_apply(tile_rows, (int)(pixels * (t + 1) / tiles - x), least(TILE_COLUMNS, filters - n),
@@ -144,7 +142,7 @@ static void forward_bands(const void *argument, int64_t begin, int64_t end, int 
                 }
             }
             if (ragged && run->finish.activation != FV_LINEAR)
-                activate_line(line, pixels * filters, run->finish.activation);
+                activate_line(line, pixels * filters, run->finish.activation, run->finish.alpha);
         }
     }
 }

@@ -2,6 +2,7 @@
  * turned to [tap][channel] first. Forward and data gradient are the same walk; the weight gradient adds a fixed
  * number of parts in order. */
 #include "cpu/conv.h"
+#include "cpu/functions.h"
 
 enum { PARTS = 32, BLOCK = 4 };
 
@@ -77,13 +78,15 @@ static void finish_rows(const void *argument, int64_t begin, int64_t end, int th
     const fv_task *task = argument;
     tile_finish finish = conv_finish(task);
     int64_t n = columns_of(&task->output[0]);
-    for (int64_t row = begin; row < end; row++)
+    for (int64_t row = begin; row < end; row++) {
+        float *line = (float *)task->output[0].data + row * n;
         for (int64_t c = 0; c < n; c += LANES) {
-            float *at = (float *)task->output[0].data + row * n + c;
-            vf x = load_up_to(at, n - c);
+            vf x = load_up_to(line + c, n - c);
             if (finish.bias) x += load_up_to(finish.bias + c, n - c);
-            store_up_to(at, activate_any(x, finish.activation), n - c);
+            store_up_to(line + c, activate_any(x, finish.activation), n - c);
         }
+        if (!is_inline(finish.activation)) activate_line(line, n, finish.activation, finish.alpha);
+    }
 }
 
 static int apply(fv_device *device, const fv_task *task, const conv_plan *plan, bool gradient) {

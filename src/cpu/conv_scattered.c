@@ -3,6 +3,7 @@
  * full vectors wide; those values are added into a bordered image, a stretch per filter row. Images are independent,
  * so nothing is added by two threads. */
 #include "cpu/conv.h"
+#include "cpu/functions.h"
 
 enum { MOST_FLOATS = 1 << 16 /* of a bordered image */, PIXELS = 42 /* at a time, about */ };
 
@@ -85,6 +86,8 @@ static void finish_image(const scattered_run *run, float *image) {
         store_up_to(image + i,
                     activate_any(load_up_to(image + i, values - i) + load(bias + at), run->finish.activation),
                     values - i);
+    if (!is_inline(run->finish.activation))
+        activate_line(image, values, run->finish.activation, run->finish.alpha);
 }
 static void run_images(const void *argument, int64_t begin, int64_t end, int thread) {
     const scattered_run *run = argument;

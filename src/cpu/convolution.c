@@ -108,12 +108,6 @@ static const conv_algorithm *choose_algorithm(const conv_algorithm *const *list,
     return NULL;
 }
 
-static int conv_supports(fv_device *device, const fv_task *task, char *why, size_t why_bytes) {
-    if (task->attributes->conv.activation < FV_SOFTMAX) return FV_OK;
-    snprintf(why, why_bytes, "the fused activation must be linear, relu, tanh or sigmoid");
-    return FV_ERROR_UNSUPPORTED;
-}
-
 static void conv_release(fv_device *device, fv_task *task) {
     conv_plan *plan = task->kept;
     if (!plan) return;
@@ -142,7 +136,7 @@ static int conv_run(fv_device *device, const fv_task *task) {
     return plan->algorithm->run(device, task, plan);
 }
 #define CONVOLUTION                                                                                                    \
-    { { conv_supports, conv_prepare, conv_run, conv_release }, NULL }
+    { { NULL, conv_prepare, conv_run, conv_release }, NULL }
 const fv_cpu_kernel KERNEL(conv2d) = CONVOLUTION;
 const fv_cpu_kernel KERNEL(conv2d_bias_activation) = CONVOLUTION;
 const fv_cpu_kernel KERNEL(conv2d_data_gradient) = CONVOLUTION;

@@ -1,6 +1,5 @@
 /* dense.c - fully connected layers: three products of matrices (gemm.c). */
 #include "cpu/gemm.h"
-#include <stdio.h>
 
 static gemm product_of(const fv_task *task) {
     const fv_tensor *a = &task->input[0], *b = &task->input[1], *c = &task->output[0];
@@ -22,15 +21,11 @@ static gemm product_of(const fv_task *task) {
         g.b_columns = true;
     }
     if (task->op == FV_OP_dense_bias_activation)
-        g.finish = (tile_finish){ task->input[2].data, task->attributes->dense.activation };
+        g.finish = (tile_finish){ task->input[2].data, task->attributes->dense.activation,
+                                  task->attributes->dense.alpha };
     return g;
 }
 
-static int dense_supports(fv_device *device, const fv_task *task, char *why, size_t why_bytes) {
-    if (task->attributes->dense.activation < FV_SOFTMAX) return FV_OK;
-    snprintf(why, why_bytes, "the fused activation must be linear, relu, tanh or sigmoid");
-    return FV_ERROR_UNSUPPORTED;
-}
 static int dense_prepare(fv_device *device, fv_task *task) {
     gemm g = product_of(task);
     task->scratch_bytes = gemm_scratch(device, &g);
@@ -45,4 +40,4 @@ static int dense_run(fv_device *device, const fv_task *task) {
 const fv_cpu_kernel KERNEL(dense) = { { .prepare = dense_prepare, .run = dense_run }, NULL };
 const fv_cpu_kernel KERNEL(dense_data_gradient) = { { .prepare = dense_prepare, .run = dense_run }, NULL };
 const fv_cpu_kernel KERNEL(dense_weight_gradient) = { { .prepare = dense_prepare, .run = dense_run }, NULL };
-const fv_cpu_kernel KERNEL(dense_bias_activation) = { { dense_supports, dense_prepare, dense_run, NULL }, NULL };
+const fv_cpu_kernel KERNEL(dense_bias_activation) = { { .prepare = dense_prepare, .run = dense_run }, NULL };

@@ -3,6 +3,7 @@
  * is stored by columns (a dense layer: few images, many units), the product is turned round, C' = B' A', so that the
  * smaller operand is the one that is packed. Very few rows are plain dot products. Outputs are partitioned, never
  * the reduction. */
+#include "cpu/functions.h"
 #include "cpu/gemm.h"
 
 enum {
@@ -136,6 +137,8 @@ INLINE void dots(const gemm *g, const int rows, const int columns, int64_t n) {
             float y = sum_lanes(sum[i][j]) + (g->finish.bias ? g->finish.bias[n + j] : 0.0f);
             g->c[i * g->ldc + n + j] = activate_any(splat(y), g->finish.activation)[0];
         }
+    for (int i = 0; i < rows && !is_inline(g->finish.activation); i++)
+        activate_line(g->c + i * g->ldc + n, columns, g->finish.activation, g->finish.alpha);
 }
 static void run_dots(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;

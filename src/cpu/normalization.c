@@ -3,10 +3,8 @@
  * sums of x - k and its square, k being the channel's first value, lose nothing in double. Passes over the tensor
  * cost what memory costs; there are two forward (statistics, application) and two backward (sums, dx). The fused
  * forms apply the activation, or its gradient from y, on the way. */
-#include "cpu/cpu.h"
-#include "cpu/simd.h"
+#include "cpu/functions.h"
 #include <math.h>
-#include <stdio.h>
 
 enum { CHUNKS = 32, WIDE = 4, SHORT = 16 };
 
@@ -24,6 +22,7 @@ typedef struct norm_run {
     double *partial;         /* [chunk][2][columns] */
     channels c;
     int activation;
+    float alpha;
     bool backward;
 } norm_run;
 
@@ -46,6 +45,7 @@ static norm_run make_run(const fv_task *task) {
                      .rows = rows_of(&task->input[0]),
                      .columns = columns_of(&task->input[0]),
                      .x = task->input[0].data,
+                     .alpha = task->attributes->norm.alpha,
                      .partial = task->scratch };
     float *arrays = (float *)((char *)task->scratch + partial_bytes(run.columns));
     int64_t stride = round_up(run.columns, 16);
@@ -54,11 +54,13 @@ static norm_run make_run(const fv_task *task) {
 }
 
 /* ---- First pass: two sums a channel ------------------------------------------------------------------------------ */
-INLINE vf undo_activation(vf y, vf dy, const int activation) {
+enum { ANY = -2 }; /* an activation that is not known when compiling */
+INLINE vf undo_activation(const norm_run *run, vf y, vf dy, const int activation) {
     switch (activation) {
     case FV_RELU: return keep_if(y > 0.0f, dy);
     case FV_TANH: return dy * (1.0f - y * y);
     case FV_SIGMOID: return dy * (y * (1.0f - y));
+    case ANY: return undo_activation_any(y, dy, run->activation, run->alpha);
     default: return dy;
     }
 }
@@ -85,7 +87,8 @@ INLINE void sum_columns(const norm_run *run, int64_t first, int64_t last, int64_
                 vf x = (vectors > 1 ? load(run->x + at) : load_up_to(run->x + at, left)) - k[v];
                 vf d = !backward ? x : vectors > 1 ? load(run->dy + at) : load_up_to(run->dy + at, left);
                 if (activation != FV_LINEAR)
-                    d = undo_activation(vectors > 1 ? load(run->y + at) : load_up_to(run->y + at, left), d, activation);
+                    d = undo_activation(run, vectors > 1 ? load(run->y + at) : load_up_to(run->y + at, left), d,
+                                        activation);
                 s[v] += d;
                 t[v] += d * x;
             }
@@ -115,7 +118,8 @@ static void sum_chunks(const void *argument, int64_t begin, int64_t end, int thr
         case FV_RELU: sum_chunk(run, chunk, true, FV_RELU); break;
         case FV_TANH: sum_chunk(run, chunk, true, FV_TANH); break;
         case FV_SIGMOID: sum_chunk(run, chunk, true, FV_SIGMOID); break;
-        default: sum_chunk(run, chunk, true, FV_LINEAR);
+        case FV_LINEAR: sum_chunk(run, chunk, true, FV_LINEAR); break;
+        default: sum_chunk(run, chunk, true, ANY);
         }
 }
 static void add_chunks(const norm_run *run, int64_t c, double sum[2]) {
@@ -137,6 +141,7 @@ INLINE void apply_row(const norm_run *run, int64_t row, const int activation) {
                load(run->c.shift + c);
         store_up_to(out + c, activate(y, activation), left);
     }
+    if (activation == ANY) activate_line(out, n, run->activation, run->alpha);
 }
 static void apply_rows(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
@@ -145,7 +150,8 @@ static void apply_rows(const void *argument, int64_t begin, int64_t end, int thr
         case FV_RELU: apply_row(run, row, FV_RELU); break;
         case FV_TANH: apply_row(run, row, FV_TANH); break;
         case FV_SIGMOID: apply_row(run, row, FV_SIGMOID); break;
-        default: apply_row(run, row, FV_LINEAR);
+        case FV_LINEAR: apply_row(run, row, FV_LINEAR); break;
+        default: apply_row(run, row, ANY);
         }
 }
 INLINE void gradient_row(const norm_run *run, int64_t row, const int activation) {
@@ -154,7 +160,7 @@ INLINE void gradient_row(const norm_run *run, int64_t row, const int activation)
     for (int64_t c = 0; c < n; c += LANES) {
         int64_t at = row * n + c, left = n - c;
         vf d = load_up_to(run->dy + at, left);
-        if (activation != FV_LINEAR) d = undo_activation(load_up_to(run->y + at, left), d, activation);
+        if (activation != FV_LINEAR) d = undo_activation(run, load_up_to(run->y + at, left), d, activation);
         vf t = load_up_to(run->x + at, left) - load(run->c.mean + c);
         store_up_to(out + c, load(run->c.scale + c) * (d - load(run->c.dy_mean + c) - t * load(run->c.slope + c)),
                     left);
@@ -167,7 +173,8 @@ static void gradient_rows(const void *argument, int64_t begin, int64_t end, int 
         case FV_RELU: gradient_row(run, row, FV_RELU); break;
         case FV_TANH: gradient_row(run, row, FV_TANH); break;
         case FV_SIGMOID: gradient_row(run, row, FV_SIGMOID); break;
-        default: gradient_row(run, row, FV_LINEAR);
+        case FV_LINEAR: gradient_row(run, row, FV_LINEAR); break;
+        default: gradient_row(run, row, ANY);
         }
 }
 static void second_pass(fv_device *device, const norm_run *run, fv_part *part) {
@@ -254,18 +261,13 @@ static int activation_gradient_run(fv_device *device, const fv_task *task) {
     return gradient_of(device, &run, &task->input[3], &task->input[4], &task->input[5], false);
 }
 
-static int norm_supports(fv_device *device, const fv_task *task, char *why, size_t why_bytes) {
-    if (task->attributes->norm.activation < FV_SOFTMAX) return FV_OK;
-    snprintf(why, why_bytes, "the fused activation must be linear, relu, tanh or sigmoid");
-    return FV_ERROR_UNSUPPORTED;
-}
 const fv_cpu_kernel KERNEL(batch_norm_train) = { { .prepare = norm_prepare, .run = train_run }, NULL };
 const fv_cpu_kernel KERNEL(batch_norm_infer) = { { .prepare = norm_prepare, .run = infer_run }, NULL };
 const fv_cpu_kernel KERNEL(batch_norm_gradient) = { { .prepare = norm_prepare, .run = gradient_run }, NULL };
 const fv_cpu_kernel KERNEL(batch_norm_infer_gradient) = { { .prepare = norm_prepare, .run = infer_gradient_run },
                                                           NULL };
-const fv_cpu_kernel KERNEL(batch_norm_train_activation) = { { norm_supports, norm_prepare, train_run, NULL }, NULL };
-const fv_cpu_kernel KERNEL(batch_norm_infer_activation) = { { norm_supports, norm_prepare, infer_run, NULL }, NULL };
+const fv_cpu_kernel KERNEL(batch_norm_train_activation) = { { .prepare = norm_prepare, .run = train_run }, NULL };
+const fv_cpu_kernel KERNEL(batch_norm_infer_activation) = { { .prepare = norm_prepare, .run = infer_run }, NULL };
 const fv_cpu_kernel KERNEL(batch_norm_activation_gradient) = {
-    { norm_supports, norm_prepare, activation_gradient_run, NULL }, NULL
+    { .prepare = norm_prepare, .run = activation_gradient_run }, NULL
 };

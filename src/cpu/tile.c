@@ -1,5 +1,6 @@
 /* tile.c - the register tile in all its heights, and the packing of its operands. The compiler keeps all sums in
  * registers only while the loop over k is not unrolled. */
+#include "cpu/functions.h"
 #include "cpu/tile.h"
 
 enum { AHEAD = 16 }; /* rows of B fetched ahead */
@@ -78,13 +79,16 @@ INLINE void finish_with(float *c, int64_t ldc, int rows, int64_t columns, const 
         for (int m = 0; m < rows; m++) store(c + m * ldc + j, activate(load(c + m * ldc + j) + shift, activation));
     }
 }
-static void finish_tile(float *c, int64_t ldc, int rows, int64_t columns, const float *bias, int activation) {
-    switch (activation) {
+static void finish_tile(float *c, int64_t ldc, int rows, int64_t columns, const tile_finish *finish) {
+    const float *bias = finish->bias;
+    switch (finish->activation) {
     case FV_RELU: finish_with(c, ldc, rows, columns, bias, FV_RELU); break;
     case FV_TANH: finish_with(c, ldc, rows, columns, bias, FV_TANH); break;
     case FV_SIGMOID: finish_with(c, ldc, rows, columns, bias, FV_SIGMOID); break;
     default:
         if (bias) finish_with(c, ldc, rows, columns, bias, FV_LINEAR);
+        for (int m = 0; m < rows && !is_inline(finish->activation); m++)
+            activate_line(c + m * ldc, round_up(columns, LANES), finish->activation, finish->alpha);
     }
 }
 
@@ -94,7 +98,7 @@ void tile_apply(tile_fn *const kernel[2][TILE_ROWS + 1], int rows, int64_t colum
     int vectors = columns <= LANES ? 1 : 2, width = vectors * LANES;
     if (columns == width) {
         kernel[vectors - 1][rows](a, lda, b, segment, segments, c, ldc, accumulate);
-        if (finish) finish_tile(c, ldc, rows, columns, finish->bias, finish->activation);
+        if (finish) finish_tile(c, ldc, rows, columns, finish);
         return;
     }
     float edge[TILE_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
@@ -105,7 +109,7 @@ void tile_apply(tile_fn *const kernel[2][TILE_ROWS + 1], int rows, int64_t colum
         if (whole) store(at, load(at) + load(c + m * ldc));
         store(at + whole, load(at + whole) + load_part(c + m * ldc + whole, (int)part));
     }
-    if (finish) finish_tile(edge, width, rows, columns, finish->bias, finish->activation);
+    if (finish) finish_tile(edge, width, rows, columns, finish);
     for (int m = 0; m < rows; m++) {
         if (whole) store(c + m * ldc, load(edge + m * width));
         store_part(c + m * ldc + whole, load(edge + m * width + whole), (int)part);
@@ -140,7 +144,10 @@ void tile_apply_transposed(tile_fn *const kernel[2][TILE_ROWS + 1], int rows, in
     case FV_RELU: store_turned(turned, width, rows, columns, c, ldc, accumulate, finish, FV_RELU); break;
     case FV_TANH: store_turned(turned, width, rows, columns, c, ldc, accumulate, finish, FV_TANH); break;
     case FV_SIGMOID: store_turned(turned, width, rows, columns, c, ldc, accumulate, finish, FV_SIGMOID); break;
-    default: store_turned(turned, width, rows, columns, c, ldc, accumulate, finish, FV_LINEAR);
+    default:
+        store_turned(turned, width, rows, columns, c, ldc, accumulate, finish, FV_LINEAR);
+        for (int64_t j = 0; j < columns && finish && !is_inline(finish->activation); j++)
+            activate_line(c + j * ldc, rows, finish->activation, finish->alpha);
     }
 }
 

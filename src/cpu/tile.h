@@ -41,6 +41,7 @@ static inline int64_t padded_columns(int64_t n) { return round_up(n, LANES); }
 typedef struct tile_finish {
     const float *bias; /* of the tile's first column, or NULL */
     int activation;
+    float alpha; /* its parameter */
 } tile_finish;
 
 /* One tile into columns 0 .. columns-1 of c: never writes past them. finish: after the last contribution, or NULL. */

@@ -79,6 +79,16 @@ static fv_net *build_from_archive(fv_context *context, const source *s) {
     return net;
 }
 
+/* Before Keras 3 hard_sigmoid was clip(0.2 x + 0.5, 0, 1): the same name for other numbers. */
+static void refuse_old_hard_sigmoid(fv_h5 *h, const char *config) {
+    if (!strstr(config, "\"hard_sigmoid\"") || !fv_h5_has_attribute(h, h->file, "keras_version")) return;
+    char *version = fv_h5_get_text(h, h->file, "keras_version");
+    if (version && (version[0] == '1' || version[0] == '2') && version[1] == '.')
+        fv_fail(h->context, FV_ERROR_UNSUPPORTED,
+                "%s: written by Keras %.20s, whose hard_sigmoid is clip(0.2 x + 0.5, 0, 1): not supported", h->path, version);
+    fv_free(version);
+}
+
 static fv_net *build_from_hdf5(fv_h5 *h) {
     if (!fv_h5_has_attribute(h, h->file, "model_config")) {
         fv_fail(h->context, FV_ERROR_FORMAT,
@@ -86,6 +96,7 @@ static fv_net *build_from_hdf5(fv_h5 *h) {
         return NULL;
     }
     char *text = fv_h5_get_text(h, h->file, "model_config");
+    if (text) refuse_old_hard_sigmoid(h, text);
     json_t *extra = text ? fv_keras_get_extra(h, text) : NULL;
     fv_net *net = fv_ok(h->context) ? build(h->context, h->path, text, extra) : NULL;
     json_decref(extra);

@@ -28,6 +28,20 @@ typedef struct fv_keras_reader {
 } fv_keras_reader;
 int fv_keras_read(fv_keras_reader *, fv_layer_kind *, fv_layer_options *);
 
+/* config_activation.c: activations with parameters, Softmax, Rescaling. */
+void fv_keras_read_leaky_relu(fv_keras_reader *, fv_layer_options *);
+void fv_keras_read_elu(fv_keras_reader *, fv_layer_options *);
+void fv_keras_read_relu(fv_keras_reader *, fv_layer_options *);
+void fv_keras_read_prelu(fv_keras_reader *, fv_layer_options *);
+void fv_keras_read_softmax(fv_keras_reader *, fv_layer_options *);
+void fv_keras_read_rescaling(fv_keras_reader *, fv_layer_options *);
+void fv_keras_write_leaky_relu(const fv_layer *, fv_keras_part parts[FV_PARTS]);
+void fv_keras_write_elu(const fv_layer *, fv_keras_part parts[FV_PARTS]);
+void fv_keras_write_relu(const fv_layer *, fv_keras_part parts[FV_PARTS]);
+void fv_keras_write_prelu(const fv_layer *, fv_keras_part parts[FV_PARTS]);
+void fv_keras_write_softmax(const fv_layer *, fv_keras_part parts[FV_PARTS]);
+void fv_keras_write_rescaling(const fv_layer *, fv_keras_part parts[FV_PARTS]);
+
 /* config_value.c: options as JSON, both ways. Getters leave *out alone where the option is absent or null; what is of
  * the wrong type is recorded once. Alternatives of a key, old names, are separated by '|'. */
 json_t *fv_keras_value(const fv_keras_reader *, const char *keys);

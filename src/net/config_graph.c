@@ -106,7 +106,10 @@ static void mark_aliases(graph *g) {
         for (int p = 0; p < 2; p++) {
             const char *name = json_string_value(json_object_get(g->entries[i].extra, parts[p].key));
             entry *part = name ? find_entry(g, name) : NULL;
-            if (part && part != &g->entries[i] && !strcmp(part->class_name, parts[p].class_name)) part->alias = true;
+            if (!part || part == &g->entries[i]) continue;
+            const char *class_name = part->class_name; /* our own activations are of a class of our own */
+            if (!strncmp(class_name, "fovea>", 6)) class_name += 6;
+            if (!strcmp(class_name, parts[p].class_name)) part->alias = true;
         }
 }
 
@@ -188,6 +191,22 @@ static fv_node add_net(graph *g, const entry *e, const fv_node *inputs, int32_t 
     return node;
 }
 
+/* Where a layer keeps the activation that is written behind it. */
+static fv_activation *activation_behind(fv_layer_kind kind, fv_layer_options *options) {
+    switch (kind) {
+    case FV_LAYER_CONV2D: return &options->conv2d.activation;
+    case FV_LAYER_DENSE: return &options->dense.activation;
+    case FV_LAYER_BATCH_NORM: return &options->batch_norm.activation;
+    case FV_LAYER_ADD:
+    case FV_LAYER_SUBTRACT:
+    case FV_LAYER_MULTIPLY:
+    case FV_LAYER_MAXIMUM:
+    case FV_LAYER_MINIMUM:
+    case FV_LAYER_AVERAGE: return &options->merge.activation;
+    default: return NULL;
+    }
+}
+
 /* What the parts of a layer said that Keras's form of it does not. */
 static void restore_parts(graph *g, const entry *e, fv_layer_kind kind, fv_layer_options *options) {
     const json_t *pad = json_object_get(e->extra, "pad"), *padding = json_object_get(e->extra, "padding");
@@ -204,9 +223,8 @@ static void restore_parts(graph *g, const entry *e, fv_layer_kind kind, fv_layer
     fv_keras_reader r = {
         .context = g->context, .layer = activation->name, .class_name = "Activation", .config = activation->config
     };
-    bool merge = kind == FV_LAYER_ADD || kind == FV_LAYER_SUBTRACT || kind == FV_LAYER_MULTIPLY;
-    if (kind == FV_LAYER_BATCH_NORM) fv_keras_activation(&r, "activation", &options->batch_norm.activation);
-    else if (merge) fv_keras_activation(&r, "activation", &options->merge.activation);
+    fv_activation *own = activation_behind(kind, options);
+    if (own) fv_keras_activation(&r, "activation", own);
     else activation->alias = false;
 }
 

@@ -236,20 +236,6 @@ static void read_activation(fv_keras_reader *r, fv_layer_options *options) {
     fv_keras_activation(r, "activation", &options->activation.activation);
 }
 
-static void read_relu(fv_keras_reader *r, fv_layer_options *options) {
-    float slope = 0, threshold = 0;
-    fv_keras_float(r, "negative_slope", &slope);
-    fv_keras_float(r, "threshold", &threshold);
-    if (slope != 0.0f || threshold != 0.0f || fv_keras_value(r, "max_value"))
-        fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "a slope, a threshold and a largest value are not supported");
-    options->activation.activation = FV_RELU;
-}
-
-static void read_softmax(fv_keras_reader *r, fv_layer_options *options) {
-    read_last_axis(r);
-    options->activation.activation = FV_SOFTMAX;
-}
-
 static void read_nothing(fv_keras_reader *r, fv_layer_options *options) {}
 
 static void read_reshape(fv_keras_reader *r, fv_layer_options *options) {
@@ -329,8 +315,14 @@ static const struct keras_class {
     { "GaussianDropout", FV_LAYER_GAUSSIAN_DROPOUT, read_dropout, "rate p " },
     { "GaussianNoise", FV_LAYER_GAUSSIAN_NOISE, read_gaussian_noise, "stddev sigma " },
     { "Activation", FV_LAYER_ACTIVATION, read_activation, "activation " },
-    { "ReLU", FV_LAYER_ACTIVATION, read_relu, "max_value negative_slope threshold " },
-    { "Softmax", FV_LAYER_ACTIVATION, read_softmax, "axis " },
+    { "fovea>Activation", FV_LAYER_ACTIVATION, read_activation, "activation " },
+    { "LeakyReLU", FV_LAYER_LEAKY_RELU, fv_keras_read_leaky_relu, "negative_slope alpha " },
+    { "ELU", FV_LAYER_ELU, fv_keras_read_elu, "alpha " },
+    { "ReLU", FV_LAYER_RELU, fv_keras_read_relu, "max_value negative_slope threshold " },
+    { "ThresholdedReLU", FV_LAYER_RELU, fv_keras_read_relu, "theta " },
+    { "PReLU", FV_LAYER_PRELU, fv_keras_read_prelu, "shared_axes alpha_initializer init alpha_regularizer " },
+    { "Softmax", FV_LAYER_SOFTMAX, fv_keras_read_softmax, "axis " },
+    { "Rescaling", FV_LAYER_RESCALING, fv_keras_read_rescaling, "scale offset " },
     { "Flatten", FV_LAYER_FLATTEN, read_nothing, "" },
     { "Reshape", FV_LAYER_RESHAPE, read_reshape, "target_shape dims " },
     { "ZeroPadding2D", FV_LAYER_ZERO_PADDING, read_zero_padding, "padding " },
@@ -353,6 +345,9 @@ static const struct keras_class {
     { "Add", FV_LAYER_ADD, read_nothing, "" },
     { "Subtract", FV_LAYER_SUBTRACT, read_nothing, "" },
     { "Multiply", FV_LAYER_MULTIPLY, read_nothing, "" },
+    { "Maximum", FV_LAYER_MAXIMUM, read_nothing, "" },
+    { "Minimum", FV_LAYER_MINIMUM, read_nothing, "" },
+    { "Average", FV_LAYER_AVERAGE, read_nothing, "" },
 };
 
 /* Options of all classes that do not change what a layer computes. */

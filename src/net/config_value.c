@@ -178,6 +178,9 @@ void fv_keras_activation(fv_keras_reader *r, const char *keys, fv_activation *ou
         fail_type(r, keys, "the name of an activation");
         return;
     }
+    static const char *const aliases[][2] = { { "swish", "silu" }, { "hard_swish", "hard_silu" } };
+    for (int i = 0; i < 2; i++)
+        if (!strcmp(name, aliases[i][0])) name = aliases[i][1];
     for (int i = 0; (ours = fv_activation_name((fv_activation)i)); i++)
         if (!strcmp(name, ours)) {
             *out = (fv_activation)i;

@@ -27,10 +27,6 @@ static const char *padding_name(int32_t padding) {
     return padding == FV_SAME ? "same" : padding == FV_FULL ? "full" : "valid";
 }
 
-static void put_activation(json_t **config, fv_activation activation) {
-    if (activation != FV_LINEAR) fv_json_put(config, "activation", json_string(fv_activation_name(activation)));
-}
-
 /* Initialiser and penalty of one weight, under the names that the class has for them. */
 static void put_weight(json_t **config, const char *weight, const fv_initializer *initializer, uint32_t otherwise,
                        float l1, float l2) {
@@ -50,8 +46,15 @@ static void write_zeros(fv_keras_part *part, const int32_t pad[4]) {
 
 static void write_activation_after(fv_keras_part parts[FV_PARTS], fv_activation activation) {
     if (activation == FV_LINEAR) return;
-    parts[FV_PART_AFTER].class_name = "Activation";
+    parts[FV_PART_AFTER].class_name = fv_activation_is_ours(activation) ? "fovea>Activation" : "Activation";
     parts[FV_PART_AFTER].config = json_pack("{s:s}", "activation", fv_activation_name(activation));
+}
+
+/* As an option, or behind the layer where Keras has no name for it. */
+static void put_activation(json_t **config, fv_keras_part parts[FV_PARTS], fv_activation activation) {
+    if (fv_activation_is_ours(activation)) write_activation_after(parts, activation);
+    else if (activation != FV_LINEAR)
+        fv_json_put(config, "activation", json_string(fv_activation_name(activation)));
 }
 
 /* ---- Windows ----------------------------------------------------------------------------------------------------- */
@@ -78,7 +81,7 @@ static void write_conv2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     if (o->dilation_hw[0] > 1 || o->dilation_hw[1] > 1)
         fv_json_put(&config, "dilation_rate", fv_json_pair(o->dilation_hw));
     if (o->groups > 1 && (whole || !depthwise)) fv_json_put(&config, "groups", json_integer(o->groups));
-    put_activation(&config, o->activation);
+    put_activation(&config, parts, o->activation);
     if (o->no_bias) fv_json_put(&config, "use_bias", json_false());
     put_weight(&config, depthwise && !whole ? "depthwise" : "kernel", &o->kernel_initializer,
                FV_INITIALIZER_GLOROT_UNIFORM, o->l1, o->l2);
@@ -116,7 +119,7 @@ static void write_dense(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     const fv_dense_options *o = &layer->options.dense;
     json_t *config = json_object();
     fv_json_put(&config, "units", json_integer(o->units));
-    put_activation(&config, o->activation);
+    put_activation(&config, parts, o->activation);
     if (o->no_bias) fv_json_put(&config, "use_bias", json_false());
     put_weight(&config, "kernel", &o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM, o->l1, o->l2);
     put_weight(&config, "bias", &o->bias_initializer, FV_INITIALIZER_ZEROS, o->bias_l1, o->bias_l2);
@@ -267,6 +270,12 @@ static void (*const writers[FV_LAYER_KIND_COUNT])(const fv_layer *, fv_keras_par
     [FV_LAYER_GAUSSIAN_DROPOUT] = write_dropout,
     [FV_LAYER_GAUSSIAN_NOISE] = write_gaussian_noise,
     [FV_LAYER_ACTIVATION] = write_activation,
+    [FV_LAYER_LEAKY_RELU] = fv_keras_write_leaky_relu,
+    [FV_LAYER_ELU] = fv_keras_write_elu,
+    [FV_LAYER_RELU] = fv_keras_write_relu,
+    [FV_LAYER_PRELU] = fv_keras_write_prelu,
+    [FV_LAYER_SOFTMAX] = fv_keras_write_softmax,
+    [FV_LAYER_RESCALING] = fv_keras_write_rescaling,
     [FV_LAYER_FLATTEN] = write_nothing,
     [FV_LAYER_RESHAPE] = write_reshape,
     [FV_LAYER_ZERO_PADDING] = write_zero_padding,
@@ -291,6 +300,9 @@ static void (*const writers[FV_LAYER_KIND_COUNT])(const fv_layer *, fv_keras_par
     [FV_LAYER_ADD] = write_merge,
     [FV_LAYER_SUBTRACT] = write_merge,
     [FV_LAYER_MULTIPLY] = write_merge,
+    [FV_LAYER_MAXIMUM] = write_merge,
+    [FV_LAYER_MINIMUM] = write_merge,
+    [FV_LAYER_AVERAGE] = write_merge,
 };
 
 /* ---- One layer --------------------------------------------------------------------------------------------------- */

@@ -16,27 +16,12 @@ void fv_option_pair(int32_t one, const int32_t two[2], int32_t otherwise, int32_
     for (int i = 0; i < 2; i++) out[i] = two[i] ? two[i] : one ? one : otherwise;
 }
 
-static const char *const activation_names[] = {
-    [FV_LINEAR] = "linear", [FV_RELU] = "relu", [FV_TANH] = "tanh", [FV_SIGMOID] = "sigmoid",
-    [FV_SOFTMAX] = "softmax", [FV_LOG_SOFTMAX] = "log_softmax",
-};
-enum { ACTIVATIONS = sizeof(activation_names) / sizeof(*activation_names) };
-
 const char *fv_activation_name(fv_activation activation) {
-    return (unsigned)activation < ACTIVATIONS ? activation_names[activation] : NULL;
+    return (unsigned)activation < FV_ACTIVATION_COUNT ? fv_activations[activation].name : NULL;
 }
 
 fv_value fv_record_activation(fv_recording *r, fv_value x, fv_activation activation) {
-    static const fv_op operations[ACTIVATIONS] = {
-        [FV_RELU] = FV_OP_relu, [FV_TANH] = FV_OP_tanh, [FV_SIGMOID] = FV_OP_sigmoid,
-        [FV_SOFTMAX] = FV_OP_softmax, [FV_LOG_SOFTMAX] = FV_OP_log_softmax,
-    };
-    if (activation == FV_LINEAR || !fv_value_valid(r->tape, x)) return x;
-    fv_attributes attributes;
-    memset(&attributes, 0, sizeof attributes);
-    if (activation == FV_SOFTMAX || activation == FV_LOG_SOFTMAX)
-        attributes.axis.axis = fv_tape_value_of(r->tape, x)->shape.rank - 1;
-    return FV_APPLY(r->tape, operations[activation], &attributes, x);
+    return fv_op_activation(r->tape, x, activation);
 }
 
 static int check_activation(const fv_net *net, const fv_layer *layer, fv_activation activation) {
@@ -338,11 +323,13 @@ static int build_merge(fv_net *net, fv_layer *layer, const fv_shape *inputs, int
 }
 
 static fv_value record_merge(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
-    fv_op operation = layer->kind == FV_LAYER_ADD        ? FV_OP_add
-                      : layer->kind == FV_LAYER_SUBTRACT ? FV_OP_sub
-                                                         : FV_OP_mul;
+    static const fv_op operations[FV_LAYER_KIND_COUNT] = {
+        [FV_LAYER_ADD] = FV_OP_add,         [FV_LAYER_SUBTRACT] = FV_OP_sub,    [FV_LAYER_MULTIPLY] = FV_OP_mul,
+        [FV_LAYER_MAXIMUM] = FV_OP_maximum, [FV_LAYER_MINIMUM] = FV_OP_minimum, [FV_LAYER_AVERAGE] = FV_OP_add,
+    };
     fv_value y = inputs[0];
-    for (int32_t i = 1; i < count; i++) y = FV_APPLY(r->tape, operation, NULL, y, inputs[i]);
+    for (int32_t i = 1; i < count; i++) y = FV_APPLY(r->tape, operations[layer->kind], NULL, y, inputs[i]);
+    if (layer->kind == FV_LAYER_AVERAGE) y = fv_op_affine(r->tape, y, 1.0f / (float)count, 0);
     return fv_record_activation(r, y, layer->options.merge.activation);
 }
 
@@ -414,6 +401,15 @@ const fv_layer_type fv_layer_types[FV_LAYER_KIND_COUNT] = {
                                   fv_record_space_to_depth },
     [FV_LAYER_CHANNEL_SHUFFLE] = { "fovea>ChannelShuffle", "channel_shuffle", 1, 1, fv_build_channel_shuffle,
                                    fv_record_channel_shuffle },
+    [FV_LAYER_MAXIMUM] = { "Maximum", "maximum", 2, -1, build_merge, record_merge },
+    [FV_LAYER_MINIMUM] = { "Minimum", "minimum", 2, -1, build_merge, record_merge },
+    [FV_LAYER_AVERAGE] = { "Average", "average", 2, -1, build_merge, record_merge },
+    [FV_LAYER_LEAKY_RELU] = { "LeakyReLU", "leaky_re_lu", 1, 1, fv_build_leaky_relu, fv_record_leaky_relu },
+    [FV_LAYER_ELU] = { "ELU", "elu", 1, 1, fv_build_elu, fv_record_elu },
+    [FV_LAYER_RELU] = { "ReLU", "re_lu", 1, 1, fv_build_relu, fv_record_relu },
+    [FV_LAYER_PRELU] = { "PReLU", "p_re_lu", 1, 1, fv_build_prelu, fv_record_prelu },
+    [FV_LAYER_SOFTMAX] = { "Softmax", "softmax", 1, 1, fv_build_softmax, fv_record_softmax },
+    [FV_LAYER_RESCALING] = { "Rescaling", "rescaling", 1, 1, fv_build_rescaling, fv_record_rescaling },
     [FV_LAYER_NET] = { "Functional", "net", 1, -1, NULL, NULL },
 };
 
@@ -430,6 +426,8 @@ const char *fv_layer_class_name(const fv_layer *layer) {
     if (layer->kind == FV_LAYER_RMS_NORM && layer->options.rms_norm.axes > 1) return "fovea>RMSNormalization";
     if (layer->kind == FV_LAYER_UNIT_NORM && layer->options.unit_norm.axes > 1) return "fovea>UnitNormalization";
     if (fv_sampling_class(layer)) return fv_sampling_class(layer);
+    if (layer->kind == FV_LAYER_ACTIVATION && fv_activation_is_ours(layer->options.activation.activation))
+        return "fovea>Activation";
     if (layer->kind == FV_LAYER_NET && fv_net_is_chain(layer->inner)) return "Sequential";
     return fv_layer_types[layer->kind].class_name;
 }

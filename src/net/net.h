@@ -2,6 +2,7 @@
  * makes a store, for a batch and a mode it records itself on a tape.
  *   net.c  nodes, names, outputs    record.c  recording, shapes by a trial recording    options.c  fv_*_with
  *   layers.c, layers_*.c  table of layer types: weights, operations    weights.c  host copy, store, get and set
+ *   layers.c, layers_activation.c, layers_window.c  table of layer types: weights, operations    weights.c  host copy, store, get and set
  *   initializer.c    measure.c summary.c    config*.c  Keras's JSON, both ways */
 #ifndef FV_NET_H
 #define FV_NET_H
@@ -15,6 +16,8 @@ typedef enum fv_layer_kind {
     FV_LAYER_NONE, FV_LAYER_INPUT, FV_LAYER_CONV2D, FV_LAYER_DENSE, FV_LAYER_MAX_POOL2D, FV_LAYER_AVG_POOL2D,
     FV_LAYER_GLOBAL_AVG_POOL, FV_LAYER_GLOBAL_MAX_POOL, FV_LAYER_BATCH_NORM, FV_LAYER_LRN, FV_LAYER_DROPOUT,
     FV_LAYER_ACTIVATION, FV_LAYER_FLATTEN, FV_LAYER_RESHAPE, FV_LAYER_ZERO_PADDING, FV_LAYER_CONCAT, FV_LAYER_ADD,
+    FV_LAYER_MAXIMUM, FV_LAYER_MINIMUM, FV_LAYER_AVERAGE, FV_LAYER_LEAKY_RELU, FV_LAYER_ELU, FV_LAYER_RELU,
+    FV_LAYER_PRELU, FV_LAYER_SOFTMAX, FV_LAYER_RESCALING,
     FV_LAYER_LAYER_NORM, FV_LAYER_GROUP_NORM, FV_LAYER_RMS_NORM, FV_LAYER_UNIT_NORM,
     FV_LAYER_SPATIAL_DROPOUT1D, FV_LAYER_SPATIAL_DROPOUT2D, FV_LAYER_ALPHA_DROPOUT, FV_LAYER_GAUSSIAN_DROPOUT, FV_LAYER_GAUSSIAN_NOISE,
     FV_LAYER_SUBTRACT, FV_LAYER_MULTIPLY,
@@ -40,6 +43,12 @@ typedef union fv_layer_options {
     fv_dropout_options dropout;  /* in all its forms */
     fv_gaussian_noise_options gaussian_noise;
     fv_activation_options activation;
+    fv_leaky_relu_options leaky_relu;
+    fv_elu_options elu;
+    fv_relu_options relu;
+    fv_prelu_options prelu;
+    fv_softmax_options softmax;
+    fv_rescaling_options rescaling;
     fv_flatten_options flatten;
     fv_reshape_options reshape;
     fv_zero_padding_options zero_padding;
@@ -70,7 +79,7 @@ typedef enum fv_weight_role {
 } fv_weight_role;
 
 typedef struct fv_weight {
-    const char *name;        /* "kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance" */
+    const char *name;        /* "kernel", "bias", "alpha", "gamma", "beta", "moving_mean", "moving_variance" */
     fv_weight_role role;
     fv_shape shape;          /* ours */
     bool statistic;          /* not trained: lies in the region of statistics */
@@ -181,6 +190,20 @@ bool fv_conv2d_is_depthwise(const fv_layer *);
 bool fv_pool2d_is_ours(const fv_layer *);           /* Keras has no such pool */
 const char *fv_activation_name(fv_activation);      /* Keras's: "relu"; NULL: no such activation */
 fv_value fv_record_activation(fv_recording *, fv_value, fv_activation);
+bool fv_activation_is_ours(fv_activation);          /* Keras has no such function */
+/* layers_activation.c */
+int fv_build_leaky_relu(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_elu(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_relu(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_prelu(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_softmax(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_rescaling(fv_net *, fv_layer *, const fv_shape *, int32_t);
+fv_value fv_record_leaky_relu(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_elu(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_relu(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_prelu(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_softmax(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_rescaling(fv_recording *, fv_layer *, const fv_value *, int32_t);
 /* layers_window.c */
 int fv_layer_check_images(const fv_net *, const fv_layer *, const fv_shape *);
 /* pad overrides padding; equal pixels on every side are the same in either form. */

@@ -86,6 +86,14 @@ fv_node fv_gaussian_noise_with(fv_net *net, const fv_gaussian_noise_options *giv
 fv_node fv_activation_with(fv_net *net, const fv_activation_options *given) {
     ADD_ONE(FV_LAYER_ACTIVATION, activation);
 }
+fv_node fv_leaky_relu_with(fv_net *net, const fv_leaky_relu_options *given) {
+    ADD_ONE(FV_LAYER_LEAKY_RELU, leaky_relu);
+}
+fv_node fv_elu_with(fv_net *net, const fv_elu_options *given) { ADD_ONE(FV_LAYER_ELU, elu); }
+fv_node fv_relu_with(fv_net *net, const fv_relu_options *given) { ADD_ONE(FV_LAYER_RELU, relu); }
+fv_node fv_prelu_with(fv_net *net, const fv_prelu_options *given) { ADD_ONE(FV_LAYER_PRELU, prelu); }
+fv_node fv_softmax_with(fv_net *net, const fv_softmax_options *given) { ADD_ONE(FV_LAYER_SOFTMAX, softmax); }
+fv_node fv_rescaling_with(fv_net *net, const fv_rescaling_options *given) { ADD_ONE(FV_LAYER_RESCALING, rescaling); }
 fv_node fv_flatten_with(fv_net *net, const fv_flatten_options *given) { ADD_ONE(FV_LAYER_FLATTEN, flatten); }
 fv_node fv_reshape_with(fv_net *net, const fv_reshape_options *given) { ADD_ONE(FV_LAYER_RESHAPE, reshape); }
 fv_node fv_zero_padding_with(fv_net *net, const fv_zero_padding_options *given) {
@@ -184,3 +192,6 @@ fv_node fv_concat_with(fv_net *net, const fv_concat_options *given) { ADD_MANY(F
 fv_node fv_add_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_ADD, merge); }
 fv_node fv_subtract_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_SUBTRACT, merge); }
 fv_node fv_multiply_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_MULTIPLY, merge); }
+fv_node fv_maximum_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_MAXIMUM, merge); }
+fv_node fv_minimum_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_MINIMUM, merge); }
+fv_node fv_average_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_AVERAGE, merge); }

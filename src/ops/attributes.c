@@ -12,7 +12,7 @@
 #define U32(member, field, usual) FIELD_AS(U32, 4, member, field, usual)
 #define I64(member, field, usual) FIELD_AS(I64, 8, member, field, usual)
 #define F32(member, field, usual) FIELD_AS(F32, 4, member, field, usual)
-#define ACTIVATION(member)        FIELD_AS(ACTIVATION, 4, member, activation, FV_LINEAR)
+#define ACTIVATION(member)        FIELD_AS(ACTIVATION, 4, member, activation, FV_LINEAR), F32(member, alpha, 0)
 #define LAYOUT(name, ...)                                                                                              \
     static const fv_field name##_fields[] = { __VA_ARGS__ };                                                           \
     const fv_attribute_layout fv_layout_##name = { name##_fields, sizeof(name##_fields) / sizeof(fv_field) }
@@ -32,6 +32,8 @@ LAYOUT(matmul, I32(matmul, transpose_a, 0), I32(matmul, transpose_b, 0));
 LAYOUT(pool, I32(pool, kernel, 0), I32(pool, stride, 0), I32(pool, pad, 0), I32(pool, ceil_mode, 0),
        I32(pool, exclude_padding, 0), I32(pool, output, 0), I32(pool, flat, 0), I64(pool, shape, SILENT));
 LAYOUT(norm, F32(norm, epsilon, NEVER), F32(norm, momentum, 0), ACTIVATION(norm));
+LAYOUT(activation, F32(activation, alpha, NEVER));
+LAYOUT(clamp, F32(clamp, low, NEVER), F32(clamp, high, NEVER));
 LAYOUT(lrn, I32(lrn, size, NEVER), F32(lrn, alpha, NEVER), F32(lrn, beta, NEVER), F32(lrn, k, NEVER));
 LAYOUT(sample_norm, F32(sample_norm, epsilon, NEVER), I32(sample_norm, axes, 1), I32(sample_norm, groups, 0));
 LAYOUT(axis, I32(axis, axis, NEVER));
@@ -139,13 +141,12 @@ static void add_float(text *t, float value) {
 }
 
 static void add_entry(text *t, const fv_field *field, const void *data, int32_t i) {
-    static const char *const activations[] = { "linear", "relu", "tanh", "sigmoid", "softmax", "log_softmax" };
     int64_t integer = integer_at(field, data, i);
     if (i) add(t, ",");
     if (field->kind == FV_FIELD_F32) {
         add_float(t, float_at(data, i));
-    } else if (field->kind == FV_FIELD_ACTIVATION && (uint64_t)integer < sizeof activations / sizeof *activations) {
-        add(t, "%s", activations[integer]);
+    } else if (field->kind == FV_FIELD_ACTIVATION && (uint64_t)integer < FV_ACTIVATION_COUNT) {
+        add(t, "%s", fv_activations[integer].name);
     } else if (field->kind == FV_FIELD_TYPE) {
         add(t, "%s", fv_type_name((fv_type)integer));
     } else if (field->kind == FV_FIELD_AXES) {

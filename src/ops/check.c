@@ -2,6 +2,7 @@
  * infer and the pieces of costs. Absent inputs pass every check: which ones may be absent stands in the
  * description. */
 #include "ops/family.h"
+#include <float.h>
 #include <math.h>
 
 int fv_check_type(fv_signature *s, int32_t input, const char *name, fv_type type) {
@@ -79,8 +80,9 @@ int fv_check_axis(fv_signature *s, int32_t *axis, const fv_shape *shape) {
     return FV_OK;
 }
 
-int fv_check_activation(fv_signature *s, int32_t activation) {
-    if (activation >= FV_LINEAR && activation <= FV_SIGMOID) return FV_OK;
+int fv_check_activation(fv_signature *s, int32_t activation, float alpha) {
+    if (activation >= FV_LINEAR && activation < FV_ACTIVATION_COUNT && fv_activations[activation].elementwise)
+        return fv_check_range(s, "alpha", alpha, 0, FLT_MAX);
     return fv_op_fail(s, FV_ERROR_ARGUMENT, "activation %d is not an elementwise one", activation);
 }
 

@@ -54,7 +54,7 @@ static int infer_conv2d(fv_signature *s) {
     FV_TRY(fv_check_rank(s, 1, "kernel", 4, w_form));
     FV_TRY(infer_y(s, s->input[0], s->input[1], y));
     FV_TRY(fv_set_output(s, 0, FV_F32, 4, y));
-    if (s->op == FV_OP_conv2d) s->attributes->conv.activation = FV_LINEAR;
+    if (s->op == FV_OP_conv2d) s->attributes->conv.activation = FV_LINEAR, s->attributes->conv.alpha = 0;
     return FV_OK;
 }
 
@@ -65,7 +65,7 @@ static int check_bias_activation(fv_signature *s) {
     if (bias && (bias->rank != 1 || bias->dim[0] != channels))
         return fv_op_fail(s, FV_ERROR_SHAPE, "the bias must be [%lld] to fit the kernel %s, not %s",
                           (long long)channels, FV_TEXT(s->input[1]), FV_TEXT(bias));
-    return fv_check_activation(s, s->attributes->conv.activation);
+    return fv_check_activation(s, s->attributes->conv.activation, s->attributes->conv.alpha);
 }
 
 static int infer_bias_activation(fv_signature *s) {
@@ -91,7 +91,8 @@ static int infer_gradient(fv_signature *s) {
     FV_TRY(fv_set_output(s, 0, FV_F32, 4, sizes));
     y = s->output[0];
     s->output[0] = result;
-    if (s->op != FV_OP_conv2d_transpose_bias_activation) s->attributes->conv.activation = FV_LINEAR;
+    if (s->op != FV_OP_conv2d_transpose_bias_activation)
+        s->attributes->conv.activation = FV_LINEAR, s->attributes->conv.alpha = 0;
     return fv_check_shape(s, data ? 0 : 1, "output's gradient", &y, "the output");
 }
 
@@ -143,10 +144,10 @@ FV_GRADIENT(weight_gradient_gradient) {
 
 static int expand(fv_tape *tape, const fv_attributes *attributes, fv_op op, const fv_value *input, fv_value *output) {
     fv_attributes a = *attributes;
-    a.conv.activation = FV_LINEAR;
+    a.conv.activation = FV_LINEAR, a.conv.alpha = 0;
     fv_value y = FV_APPLY(tape, op, &a, input[0], input[1]);
     if (input[2].id) y = FV_APPLY(tape, FV_OP_add, NULL, y, input[2]);
-    output[0] = fv_append_activation(tape, attributes->conv.activation, y);
+    output[0] = fv_append_activation(tape, attributes->conv.activation, attributes->conv.alpha, y);
     return fv_tape_status(tape);
 }
 FV_EXPAND(expand_bias_activation) { return expand(tape, attributes, FV_OP_conv2d, input, output); }

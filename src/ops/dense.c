@@ -47,7 +47,7 @@ static int infer_bias_activation(fv_signature *s) {
     if (bias && (bias->rank != 1 || bias->dim[0] != w->dim[0]))
         return fv_op_fail(s, FV_ERROR_SHAPE, "the bias must be [%lld] to fit the kernel %s, not %s",
                           (long long)w->dim[0], FV_TEXT(w), FV_TEXT(bias));
-    return fv_check_activation(s, s->attributes->dense.activation);
+    return fv_check_activation(s, s->attributes->dense.activation, s->attributes->dense.alpha);
 }
 
 /* The weight's first: x is dead after it, and dx may take its memory. */
@@ -79,7 +79,7 @@ FV_GRADIENT(weight_gradient_gradient) {
 FV_EXPAND(expand_bias_activation) {
     fv_value y = FV_APPLY(tape, FV_OP_dense, NULL, input[0], input[1]);
     if (input[2].id) y = FV_APPLY(tape, FV_OP_add, NULL, y, input[2]);
-    output[0] = fv_append_activation(tape, attributes->dense.activation, y);
+    output[0] = fv_append_activation(tape, attributes->dense.activation, attributes->dense.alpha, y);
     return fv_tape_status(tape);
 }
 

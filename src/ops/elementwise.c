@@ -1,20 +1,26 @@
-/* elementwise.c - arithmetic element by element. add, sub, mul and div broadcast as NumPy does: shapes are aligned
- * at their last axis, and an axis of size 1 (or a missing one) is repeated. Gradients sum over what was repeated. */
+/* elementwise.c - arithmetic element by element. Operations of several inputs broadcast as NumPy does: shapes are
+ * aligned at their last axis, and an axis of size 1 (or a missing one) is repeated. Gradients sum over what was
+ * repeated. */
 #include "ops/family.h"
 #include <math.h>
 
-static int infer_binary(fv_signature *s) {
-    FV_TRY(fv_check_f32(s, FV_NAMES("first operand", "second operand")));
-    const fv_shape *a = s->input[0], *b = s->input[1];
-    const int32_t rank = a->rank > b->rank ? a->rank : b->rank;
-    int64_t dims[FV_RANK] = { 0 };
-    for (int32_t i = 1; i <= rank; i++) {
-        int64_t da = i <= a->rank ? a->dim[a->rank - i] : 1, db = i <= b->rank ? b->dim[b->rank - i] : 1;
-        if (da != db && da != 1 && db != 1)
-            return fv_op_fail(s, FV_ERROR_SHAPE, "the shapes %s and %s do not fit together", FV_TEXT(a), FV_TEXT(b));
-        dims[rank - i] = da == 1 ? db : da;
+/* Two or three operands; every output has the shape to which they are repeated. */
+static int infer_broadcast(fv_signature *s) {
+    FV_TRY(fv_check_f32(s, FV_NAMES("first operand", "second operand", "third operand")));
+    fv_shape all = *s->input[0];
+    for (int32_t k = 1; k < s->input_count; k++) {
+        const fv_shape *b = s->input[k], before = all;
+        all.rank = before.rank > b->rank ? before.rank : b->rank;
+        for (int32_t i = 1; i <= all.rank; i++) {
+            int64_t da = i <= before.rank ? before.dim[before.rank - i] : 1, db = i <= b->rank ? b->dim[b->rank - i] : 1;
+            if (da != db && da != 1 && db != 1)
+                return fv_op_fail(s, FV_ERROR_SHAPE, "the shapes %s and %s do not fit together", FV_TEXT(&before),
+                                  FV_TEXT(b));
+            all.dim[all.rank - i] = da == 1 ? db : da;
+        }
     }
-    return fv_set_output(s, 0, FV_F32, rank, dims);
+    for (int32_t o = 0; o < fv_op_table[s->op]->outputs; o++) FV_TRY(fv_set_output(s, o, FV_F32, all.rank, all.dim));
+    return FV_OK;
 }
 
 /* A piece of a gradient, summed to the shape of the input that it belongs to. */
@@ -52,6 +58,41 @@ FV_GRADIENT(div_gradient) {
     return fv_tape_status(tape);
 }
 
+/* da = dy b a^(b-1), db = dy y log a */
+FV_GRADIENT(power_gradient) {
+    const fv_value operand[] = { fv_tape_input(tape, operation, 0), fv_tape_input(tape, operation, 1),
+                                 output_gradient[0] };
+    const int32_t g = fv_tape_append(tape, FV_OP_power_gradient, NULL, operand, 3);
+    for (int32_t i = 0; i < 2 && g >= 0; i++)
+        if (wanted[i]) reduce_to(tape, operation, i, fv_tape_output(tape, g, i), input_gradient);
+    return fv_tape_status(tape);
+}
+
+/* The gradient goes to the larger one, or in halves to both: maximum_gradient(a, b, dy) is a's part. Of a minimum it
+ * is the other's. */
+FV_GRADIENT(maximum_gradient) {
+    const fv_value v[] = { fv_tape_input(tape, operation, 0), fv_tape_input(tape, operation, 1) };
+    const int32_t minimum = tape->operation[operation].op == FV_OP_minimum;
+    for (int32_t i = 0; i < 2; i++)
+        if (wanted[i])
+            reduce_to(tape, operation, i,
+                      FV_APPLY(tape, FV_OP_maximum_gradient, NULL, v[i ^ minimum], v[!i ^ minimum], output_gradient[0]),
+                      input_gradient);
+    return fv_tape_status(tape);
+}
+
+FV_GRADIENT(where_gradient) {
+    const fv_value condition = fv_tape_input(tape, operation, 0), dy = output_gradient[0];
+    for (int32_t i = 1; i <= 2; i++) {
+        if (!wanted[i]) continue;
+        const fv_value zero = fv_op_scalar(tape, 0);
+        const fv_value part =
+            FV_APPLY(tape, FV_OP_where, NULL, condition, i == 1 ? dy : zero, i == 1 ? zero : dy);
+        reduce_to(tape, operation, i, part, input_gradient);
+    }
+    return fv_tape_status(tape);
+}
+
 FV_GRADIENT(affine_gradient) {
     if (wanted[0])
         input_gradient[0] = fv_append_scaled(tape, output_gradient[0], fv_attributes_of(tape, operation).affine.a);
@@ -78,11 +119,21 @@ static int infer_cast(fv_signature *s) {
 
 static int infer_copy(fv_signature *s) { return fv_set_output_like(s, 0, s->input_type[0], s->input[0]); }
 
-enum { FIRST = 1, EITHER = 3 }; /* inputs in whose place the output may lie, if they are as large */
-FV_DESC(add, none, .infer = infer_binary, .gradient = sum_gradient, .may_share = EITHER);
-FV_DESC(sub, none, .infer = infer_binary, .gradient = sum_gradient, .may_share = EITHER);
-FV_DESC(mul, none, .infer = infer_binary, .gradient = mul_gradient, .may_share = EITHER);
-FV_DESC(div, none, .infer = infer_binary, .gradient = div_gradient, .may_share = EITHER);
+enum { FIRST = 1, EITHER = 3, ANY = 7 }; /* inputs in whose place the output may lie, if they are as large */
+FV_DESC(add, none, .infer = infer_broadcast, .gradient = sum_gradient, .may_share = EITHER);
+FV_DESC(sub, none, .infer = infer_broadcast, .gradient = sum_gradient, .may_share = EITHER);
+FV_DESC(mul, none, .infer = infer_broadcast, .gradient = mul_gradient, .may_share = EITHER);
+FV_DESC(div, none, .infer = infer_broadcast, .gradient = div_gradient, .may_share = EITHER);
+FV_DESC(power, none, .infer = infer_broadcast, .gradient = power_gradient, .may_share = EITHER);
+FV_DESC(power_gradient, none, .infer = infer_broadcast, .may_share = ANY);
+FV_DESC(maximum, none, .infer = infer_broadcast, .gradient = maximum_gradient, .may_share = EITHER);
+FV_DESC(minimum, none, .infer = infer_broadcast, .gradient = maximum_gradient, .may_share = EITHER);
+FV_DESC(maximum_gradient, none, .infer = infer_broadcast, .may_share = ANY);
+FV_DESC(equal, none, .infer = infer_broadcast, .may_share = EITHER);
+FV_DESC(not_equal, none, .infer = infer_broadcast, .may_share = EITHER);
+FV_DESC(less, none, .infer = infer_broadcast, .may_share = EITHER);
+FV_DESC(less_equal, none, .infer = infer_broadcast, .may_share = EITHER);
+FV_DESC(where, none, .infer = infer_broadcast, .gradient = where_gradient, .may_share = ANY);
 FV_DESC(affine, affine, .infer = fv_infer_same, .gradient = affine_gradient, .may_share = FIRST);
 FV_DESC(abs, none, .infer = fv_infer_same, .gradient = abs_gradient, .may_share = FIRST);
 FV_DESC(sign, none, .infer = fv_infer_same, .may_share = FIRST);

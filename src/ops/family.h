@@ -35,6 +35,8 @@ extern const fv_attribute_layout fv_layout_none, fv_layout_conv, fv_layout_dense
     fv_layout_loss, fv_layout_top_k, fv_layout_update, fv_layout_random, fv_layout_batch, fv_layout_advance,
     fv_layout_normalize;
 extern const fv_attribute_layout fv_layout_sample_norm, fv_layout_warp, fv_layout_color, fv_layout_erase, fv_layout_mix;
+extern const fv_attribute_layout fv_layout_sample_norm;
+extern const fv_attribute_layout fv_layout_activation, fv_layout_clamp;
 
 /* The declaration of a gradient or an expansion. */
 #define FV_GRADIENT(name)                                                                                              \
@@ -70,7 +72,7 @@ int fv_check_scores_and_target(fv_signature *, const char *scores);
 int fv_check_range(fv_signature *, const char *name, double value, double least, double most);
 /* Counts a negative axis from the end; refuses one that the shape has not. */
 int fv_check_axis(fv_signature *, int32_t *axis, const fv_shape *);
-int fv_check_activation(fv_signature *, int32_t activation);
+int fv_check_activation(fv_signature *, int32_t activation, float alpha); /* an elementwise one */
 int fv_set_output(fv_signature *, int32_t output, fv_type, int32_t rank, const int64_t *dims);
 int fv_set_output_like(fv_signature *, int32_t output, fv_type, const fv_shape *);
 
@@ -93,6 +95,7 @@ fv_value fv_append_reshaped(fv_tape *, fv_value, const fv_shape *);     /* nothi
 fv_value fv_append_broadcast(fv_tape *, fv_value, const fv_shape *);    /* likewise; a constant number stays one */
 fv_value fv_append_transposed(fv_tape *, fv_value, const int32_t axes[FV_RANK]); /* a reshape when only ones move */
 fv_value fv_append_reduced(fv_tape *, fv_value, const fv_shape *);      /* sums over what broadcasting repeated  */
-fv_value fv_append_activation(fv_tape *, int32_t activation, fv_value); /* elementwise ones */
-fv_value fv_append_activation_gradient(fv_tape *, int32_t activation, fv_value y, fv_value gradient);
+fv_value fv_append_activation(fv_tape *, int32_t activation, float alpha, fv_value); /* elementwise ones */
+/* of those whose gradient uses the output */
+fv_value fv_append_activation_gradient(fv_tape *, int32_t activation, float alpha, fv_value y, fv_value gradient);
 #endif

@@ -7,7 +7,7 @@
 static int check_attributes(fv_signature *s) {
     FV_TRY(fv_check_range(s, "epsilon", s->attributes->norm.epsilon, 0, INFINITY));
     FV_TRY(fv_check_range(s, "momentum", s->attributes->norm.momentum, 0, 1));
-    return fv_check_activation(s, s->attributes->norm.activation);
+    return fv_check_activation(s, s->attributes->norm.activation, s->attributes->norm.alpha);
 }
 
 /* The inputs from first on hold one number a channel. */
@@ -21,7 +21,8 @@ static int check_channels(fv_signature *s, int32_t first, const char *const *nam
 static int infer_forward(fv_signature *s) {
     const bool train = s->op == FV_OP_batch_norm_train || s->op == FV_OP_batch_norm_train_activation;
     FV_TRY(check_channels(s, 1, FV_NAMES("input", "gamma", "beta", "mean", "variance")));
-    if (s->op == FV_OP_batch_norm_train || s->op == FV_OP_batch_norm_infer) s->attributes->norm.activation = FV_LINEAR;
+    if (s->op == FV_OP_batch_norm_train || s->op == FV_OP_batch_norm_infer)
+        s->attributes->norm.activation = FV_LINEAR, s->attributes->norm.alpha = 0;
     int64_t channels = fv_last(s->input[0]);
     for (int32_t o = 1; train && o < 5; o++) FV_TRY(fv_set_output(s, o, FV_F32, 1, &channels));
     return fv_set_output_like(s, 0, FV_F32, s->input[0]);
@@ -36,7 +37,10 @@ static int infer_gradient(fv_signature *s) {
                                 : FV_NAMES("input", "output's gradient", "gamma", "mean", "deviation")));
     for (int32_t i = 1; i <= dy; i++)
         FV_TRY(fv_check_shape(s, i, i == dy ? "output's gradient" : "output", s->input[0], "the input"));
-    if (!fused) s->attributes->norm.activation = FV_LINEAR;
+    if (!fused) s->attributes->norm.activation = FV_LINEAR, s->attributes->norm.alpha = 0;
+    const fv_activation_row *activation = &fv_activations[s->attributes->norm.activation];
+    if (!activation->from_output)
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "the gradient of %s cannot be had from its output", activation->name);
     int64_t channels = fv_last(s->input[0]);
     FV_TRY(fv_set_output(s, 1, FV_F32, 1, &channels));
     FV_TRY(fv_set_output(s, 2, FV_F32, 1, &channels));
@@ -62,26 +66,27 @@ FV_GRADIENT(batch_norm_gradient) {
 
 FV_EXPAND(expand_train_activation) {
     fv_attributes a = *attributes;
-    a.norm.activation = FV_LINEAR;
+    a.norm.activation = FV_LINEAR, a.norm.alpha = 0;
     int32_t made = fv_tape_append(tape, FV_OP_batch_norm_train, &a, input, input_count);
     if (made < 0) return made;
     for (int32_t o = 0; o < 5; o++) output[o] = fv_tape_output(tape, made, o);
-    output[0] = fv_append_activation(tape, attributes->norm.activation, output[0]);
+    output[0] = fv_append_activation(tape, attributes->norm.activation, attributes->norm.alpha, output[0]);
     return fv_tape_status(tape);
 }
 
 FV_EXPAND(expand_infer_activation) {
     fv_attributes a = *attributes;
-    a.norm.activation = FV_LINEAR;
+    a.norm.activation = FV_LINEAR, a.norm.alpha = 0;
     fv_value y = fv_tape_apply(tape, FV_OP_batch_norm_infer, &a, input, input_count);
-    output[0] = fv_append_activation(tape, attributes->norm.activation, y);
+    output[0] = fv_append_activation(tape, attributes->norm.activation, attributes->norm.alpha, y);
     return fv_tape_status(tape);
 }
 
 FV_EXPAND(expand_activation_gradient) {
     fv_attributes a = *attributes;
-    a.norm.activation = FV_LINEAR;
-    fv_value dz = fv_append_activation_gradient(tape, attributes->norm.activation, input[1], input[2]);
+    a.norm.activation = FV_LINEAR, a.norm.alpha = 0;
+    fv_value dz = fv_append_activation_gradient(tape, attributes->norm.activation, attributes->norm.alpha, input[1],
+                                                input[2]);
     const fv_value inputs[] = { input[0], dz, input[3], input[4], input[5] };
     int32_t made = fv_tape_append(tape, FV_OP_batch_norm_gradient, &a, inputs, 5);
     if (made < 0) return made;

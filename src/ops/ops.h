@@ -20,8 +20,7 @@ typedef struct fv_conv_attributes {   /* conv2d and its gradients, conv2d_bias_a
     int32_t pad[4];                   /* top, bottom, left, right; may exceed the kernel */
     int32_t groups;
     int32_t flip;                     /* true convolution: kernel read from its end */
-    int32_t activation;               /* fv_activation, fused form only */
-    int32_t reserved;
+    int32_t activation; float alpha;  /* fv_activation and its parameter, fused form only */
     int64_t shape[4];                 /* gradients: shape of the result (x or w) */
 } fv_conv_attributes;
 typedef struct fv_local_attributes {  /* local_conv2d and its gradients */
@@ -29,8 +28,8 @@ typedef struct fv_local_attributes {  /* local_conv2d and its gradients */
     int32_t kernel[2];                /* the weight gradient's; infer completes it for the others */
     int64_t shape[4];                 /* data gradient: shape of the result */
 } fv_local_attributes;
-typedef struct fv_dense_attributes { int32_t activation; } fv_dense_attributes;
 typedef struct fv_matmul_attributes { int32_t transpose_a, transpose_b; } fv_matmul_attributes;
+typedef struct fv_dense_attributes { int32_t activation; float alpha; } fv_dense_attributes;
 typedef struct fv_pool_attributes {
     int32_t kernel[2], stride[2], pad[4];
     int32_t ceil_mode, exclude_padding;
@@ -38,7 +37,9 @@ typedef struct fv_pool_attributes {
     int32_t flat;                     /* the index counts row * width + column of the image, i32, and not of the window */
     int64_t shape[4];                 /* gradients: shape of x */
 } fv_pool_attributes;
-typedef struct fv_norm_attributes { float epsilon, momentum; int32_t activation; } fv_norm_attributes; /* momentum: part kept */
+typedef struct fv_norm_attributes { float epsilon, momentum; int32_t activation; float alpha; } fv_norm_attributes; /* momentum: part kept */
+typedef struct fv_activation_attributes { float alpha; } fv_activation_attributes;            /* leaky_relu: slope below 0; elu: alpha */
+typedef struct fv_clamp_attributes { float low, high; } fv_clamp_attributes;
 typedef struct fv_lrn_attributes { int32_t size; float alpha, beta, k; } fv_lrn_attributes;
 /* layer, rms and unit norm: over so many of the last axes (0: one); group norm: so many groups of channels */
 typedef struct fv_sample_norm_attributes { float epsilon; int32_t axes, groups; } fv_sample_norm_attributes;
@@ -86,6 +87,8 @@ typedef union fv_attributes {
     fv_matmul_attributes matmul;
     fv_pool_attributes pool;
     fv_norm_attributes norm;
+    fv_activation_attributes activation;
+    fv_clamp_attributes clamp;
     fv_lrn_attributes lrn;
     fv_sample_norm_attributes sample_norm;
     fv_axis_attributes axis;
@@ -117,6 +120,18 @@ typedef union fv_attributes {
 /* What fv_optimizer.value holds. Kinds are saved in files: never renumber. */
 enum { FV_OPTIMIZER_SGD = 1, FV_OPTIMIZER_ADAM = 2, FV_OPTIMIZER_ADAMW = 3 };
 enum { FV_RATE = 0, FV_DECAY = 1, FV_DECOUPLED = 2, FV_MOMENTUM = 3, FV_NESTEROV = 4, FV_BETA1 = 3, FV_BETA2 = 4, FV_EPSILON = 5 };
+
+/* ---- Activations ------------------------------------------------------------------------------------------------- */
+/* What there is to say of each fv_activation. Elementwise ones may be fused; those with a gradient of the output y (the
+ * others' is of the input) even where they are differentiated. */
+typedef struct fv_activation_row {
+    const char *name;                  /* Keras's, or ours where Keras has none */
+    fv_op op, gradient;                /* FV_OP_NONE: linear */
+    bool elementwise, from_output;
+    float alpha;                       /* the parameter that the bare name means */
+} fv_activation_row;
+enum { FV_ACTIVATION_COUNT = FV_EXPONENTIAL + 1 };
+extern const fv_activation_row fv_activations[FV_ACTIVATION_COUNT]; /* src/ops/activation.c */
 
 /* ---- Meaning --------------------------------------------------------------------------------------------------- */
 struct fv_tape;

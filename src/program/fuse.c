@@ -28,24 +28,23 @@ struct pattern {
     bool (*matches)(const fuser *, const pattern *, int32_t operation, int attempt, match *);
     int attempts;      /* ways to match at one operation, the longest first */
     bool bias;         /* chain: a vector over the last axis may be added */
-    size_t activation; /* where the attribute lies */
+    size_t activation; /* where the attribute lies, and its parameter behind it */
 };
 
 /* ---- What matching asks ------------------------------------------------------------------------------------------ */
 
-static const struct {
-    fv_op op;
-    fv_activation activation;
-} activations[] = {
-    { FV_OP_relu, FV_RELU },
-    { FV_OP_tanh, FV_TANH },
-    { FV_OP_sigmoid, FV_SIGMOID },
-};
+/* The elementwise activation that an operation is, or whose gradient it is. */
+static int32_t activation_of(fv_op op, bool gradient) {
+    for (int32_t i = 1; i < FV_ACTIVATION_COUNT; i++)
+        if (fv_activations[i].elementwise && (gradient ? fv_activations[i].gradient : fv_activations[i].op) == op)
+            return i;
+    return FV_LINEAR;
+}
 
-static bool activation_of(fv_op op, int32_t *activation) {
-    for (size_t i = 0; i < sizeof activations / sizeof *activations; i++)
-        if (activations[i].op == op) return *activation = activations[i].activation, true;
-    return false;
+/* Into the attributes of the fused operation, at p->activation; its parameter lies behind it. */
+static void set_activation(const pattern *p, match *m, int32_t activation, float alpha) {
+    memcpy((unsigned char *)&m->attributes + p->activation, &activation, sizeof activation);
+    memcpy((unsigned char *)&m->attributes + p->activation + sizeof activation, &alpha, sizeof alpha);
 }
 
 static int32_t input_of(const fuser *f, int32_t operation, int32_t k) {
@@ -80,6 +79,7 @@ static bool match_chain(const fuser *f, const pattern *p, int32_t operation, int
     const fv_tape *t = f->tape;
     const fv_operation *first = &t->operation[operation];
     int32_t bias = 0, activation = FV_LINEAR, y = first->output;
+    float alpha = 0;
     add_part(m, operation);
     int32_t next = sole_reader(f, y);
     if (p->bias && next >= 0 && t->operation[next].op == FV_OP_add) {
@@ -91,7 +91,9 @@ static bool match_chain(const fuser *f, const pattern *p, int32_t operation, int
             next = sole_reader(f, y);
         }
     }
-    if (attempt == 0 && next >= 0 && activation_of(t->operation[next].op, &activation)) {
+    if (attempt == 0 && next >= 0) activation = activation_of(t->operation[next].op, false);
+    if (activation != FV_LINEAR) {
+        alpha = t->operation[next].attributes.activation.alpha;
         add_part(m, next);
         y = t->operation[next].output;
     }
@@ -101,15 +103,15 @@ static bool match_chain(const fuser *f, const pattern *p, int32_t operation, int
     m->output_count = first->output_count;
     for (int32_t k = 0; k < first->output_count; k++) m->output[k] = k ? first->output + k : y;
     m->attributes = first->attributes;
-    memcpy((unsigned char *)&m->attributes + p->activation, &activation, sizeof activation);
+    set_activation(p, m, activation, alpha);
     return true;
 }
 
-/* batch_norm_gradient(x, relu_gradient(y, dy), ...) */
+/* batch_norm_gradient(x, relu_gradient(y, dy), ...), likewise of others whose gradient uses the output */
 static bool match_masked_gradient(const fuser *f, const pattern *p, int32_t operation, int attempt, match *m) {
     (void)attempt;
     const fv_tape *t = f->tape;
-    int32_t masked = t->operation[operation].output, norm = sole_reader(f, masked), activation = FV_RELU;
+    int32_t masked = t->operation[operation].output, norm = sole_reader(f, masked);
     if (norm < 0 || t->operation[norm].op != FV_OP_batch_norm_gradient || input_of(f, norm, 1) != masked) return false;
     if (!fv_shape_equal(&t->value[masked].shape, &t->value[input_of(f, operation, 0)].shape)) return false;
     add_part(m, operation);
@@ -120,7 +122,7 @@ static bool match_masked_gradient(const fuser *f, const pattern *p, int32_t oper
     m->output_count = 3;
     for (int32_t k = 0; k < 3; k++) m->output[k] = t->operation[norm].output + k;
     m->attributes = t->operation[norm].attributes;
-    memcpy((unsigned char *)&m->attributes + p->activation, &activation, sizeof activation);
+    set_activation(p, m, activation_of(p->first, true), t->operation[operation].attributes.activation.alpha);
     return true;
 }
 
@@ -166,13 +168,20 @@ static bool match_loss_train(const fuser *f, const pattern *p, int32_t operation
 }
 
 #define AT(member) offsetof(fv_attributes, member)
+#define MASKED(name)                                                                                                   \
+    { FV_OP_batch_norm_activation_gradient, FV_OP_##name##_gradient, match_masked_gradient, 1, false,                  \
+      AT(norm.activation) }
+_Static_assert(AT(conv.alpha) == AT(conv.activation) + 4 && AT(dense.alpha) == AT(dense.activation) + 4 &&
+                   AT(norm.alpha) == AT(norm.activation) + 4,
+               "set_activation writes both");
 static const pattern patterns[] = {
     { FV_OP_conv2d_bias_activation, FV_OP_conv2d, match_chain, 2, true, AT(conv.activation) },
     { FV_OP_conv2d_transpose_bias_activation, FV_OP_conv2d_data_gradient, match_chain, 2, true, AT(conv.activation) },
     { FV_OP_dense_bias_activation, FV_OP_dense, match_chain, 2, true, AT(dense.activation) },
     { FV_OP_batch_norm_train_activation, FV_OP_batch_norm_train, match_chain, 1, false, AT(norm.activation) },
     { FV_OP_batch_norm_infer_activation, FV_OP_batch_norm_infer, match_chain, 1, false, AT(norm.activation) },
-    { FV_OP_batch_norm_activation_gradient, FV_OP_relu_gradient, match_masked_gradient, 1, false, AT(norm.activation) },
+    MASKED(relu), MASKED(tanh), MASKED(sigmoid), MASKED(leaky_relu), MASKED(elu), MASKED(selu), MASKED(relu6),
+    MASKED(hard_tanh), MASKED(hard_sigmoid), MASKED(softplus), MASKED(softsign),
     { FV_OP_softmax_cross_entropy, FV_OP_softmax, match_softmax_loss, 1, false, 0 },
     { FV_OP_softmax_cross_entropy_train, FV_OP_softmax_cross_entropy, match_loss_train, 1, false, 0 },
 };

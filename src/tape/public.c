@@ -54,6 +54,20 @@ BINARY(div)
 UNARY(relu)
 UNARY(tanh)
 UNARY(sigmoid)
+UNARY(exp)
+UNARY(log)
+UNARY(sqrt)
+UNARY(rsqrt)
+UNARY(square)
+UNARY(abs)
+BINARY(prelu)
+BINARY(power)
+BINARY(maximum)
+BINARY(minimum)
+BINARY(equal)
+BINARY(not_equal)
+BINARY(less)
+BINARY(less_equal)
 ALONG_AXIS(softmax)
 ALONG_AXIS(log_softmax)
 BINARY(dense)
@@ -84,6 +98,49 @@ fv_value fv_op_matmul(fv_tape *tape, fv_value a, fv_value b, bool transpose_a, b
     if (!column) shape.dim[shape.rank++] = columns;
     for (int i = shape.rank; i < FV_RANK; i++) shape.dim[i] = 0;
     return fv_append_reshaped(tape, y, &shape);
+}
+
+fv_value fv_op_greater(fv_tape *t, fv_value a, fv_value b) { return fv_op_less(t, b, a); }
+fv_value fv_op_greater_equal(fv_tape *t, fv_value a, fv_value b) { return fv_op_less_equal(t, b, a); }
+
+fv_value fv_op_where(fv_tape *t, fv_value condition, fv_value a, fv_value b) {
+    return FV_APPLY(t, FV_OP_where, NULL, condition, a, b);
+}
+
+fv_value fv_op_leaky_relu(fv_tape *t, fv_value x, float negative_slope) {
+    fv_attributes a = { .activation = { negative_slope } };
+    return FV_APPLY(t, FV_OP_leaky_relu, &a, x);
+}
+
+fv_value fv_op_elu(fv_tape *t, fv_value x, float alpha) {
+    fv_attributes a = { .activation = { alpha } };
+    return FV_APPLY(t, FV_OP_elu, &a, x);
+}
+
+fv_value fv_op_activation(fv_tape *t, fv_value x, fv_activation activation) {
+    if (activation == FV_LINEAR || fv_tape_usable(t)) return x;
+    if ((unsigned)activation >= FV_ACTIVATION_COUNT) {
+        fv_fail(t->object.context, FV_ERROR_ARGUMENT, "fv_op_activation: there is no activation number %d",
+                (int)activation);
+        return none;
+    }
+    const fv_activation_row *row = &fv_activations[activation];
+    fv_attributes a = { 0 };
+    if (row->elementwise)
+        a.activation.alpha = row->alpha;
+    else
+        a.axis.axis = -1;
+    return FV_APPLY(t, row->op, &a, x);
+}
+
+fv_value fv_op_affine(fv_tape *t, fv_value x, float factor, float offset) {
+    fv_attributes a = { .affine = { factor, offset } };
+    return FV_APPLY(t, FV_OP_affine, &a, x);
+}
+
+fv_value fv_op_clamp(fv_tape *t, fv_value x, float low, float high) {
+    fv_attributes a = { .clamp = { low, high } };
+    return FV_APPLY(t, FV_OP_clamp, &a, x);
 }
 
 fv_value fv_op_softmax_cross_entropy(fv_tape *tape, fv_value logits, fv_value target, float smoothing) {

@@ -5,7 +5,7 @@
 
 /* Of the fused forms: an activation, nobias. */
 static void add_bias(problem *p, int64_t channels) {
-    p->attributes.conv.activation = activation_word(p);
+    p->attributes.conv.activation = activation_word(p, &p->attributes.conv.alpha);
     if (has_word(p, "nobias"))
         add_absent(p, "b");
     else
@@ -124,7 +124,8 @@ RULE(conv2d_weight_gradient, .build = build_conv, .bound = BOUND_ABSOLUTE, .diff
 RULE(conv2d_bias_activation, .build = build_conv, .bound = BOUND_ABSOLUTE, .random = random_conv,
      .rows = { convolutions, large_convolutions,
                ROWS(BIAS_ACTIVATIONS("n2 h6 w7 c3 k5 r3 s3 pad1"),
-                    BIAS_ACTIVATIONS("n1 h5 w5 c4 k8 r3 s3 pad1 groups4 stride2")) },
+                    BIAS_ACTIVATIONS("n1 h5 w5 c4 k8 r3 s3 pad1 groups4 stride2"),
+                    BIAS_ACTIVATIONS("n1 h6 w6 c8 k8 r3 s3 pad1 groups8"), BIAS_ACTIVATIONS("n1 h5 w6 c40 k48 r3 s3")) },
      .performance = ROWS("n32 h16 w16 c64 k128 r3 s3 pad1 relu"));
 
 RULE(conv2d_transpose_bias_activation, .build = build_conv, .bound = BOUND_ABSOLUTE, .random = random_conv,

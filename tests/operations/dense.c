@@ -23,7 +23,7 @@ static int build_dense(fv_context *context, problem *p) {
         add_input(p, "w", FV_F32, FILL_UNIFORM, w);
         p->terms = w.dim[1] + 1;
         if (is(p, "dense")) return 0;
-        p->attributes.dense.activation = activation_word(p);
+        p->attributes.dense.activation = activation_word(p, &p->attributes.dense.alpha);
         if (has_word(p, "nobias"))
             add_absent(p, "b");
         else
@@ -58,4 +58,5 @@ RULE(dense_weight_gradient, .build = build_dense, .bound = BOUND_ABSOLUTE, .diff
      .random = random_dense, .rows = { denses, large_denses }, .performance = ROWS("x128,784 o512"));
 
 RULE(dense_bias_activation, .build = build_dense, .bound = BOUND_ABSOLUTE, .random = random_dense,
-     .rows = { denses, large_denses, ROWS(BIAS_ACTIVATIONS("x5,19 o17"), BIAS_ACTIVATIONS("x2,3,40 o33")) });
+     .rows = { denses, large_denses, ROWS(BIAS_ACTIVATIONS("x5,19 o17"), BIAS_ACTIVATIONS("x2,3,40 o33"),
+                                                   BIAS_ACTIVATIONS("x2,300 o65")) });

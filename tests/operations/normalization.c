@@ -20,7 +20,7 @@ static int build_batch_norm(fv_context *context, problem *p) {
                                                .momentum = (float)number(p, "momentum", 0, 0.9) };
     p->terms = fv_shape_elements(&x) / channels;
     const bool fused = strstr(fv_op_name(p->op), "activation");
-    if (fused) p->attributes.norm.activation = activation_word(p);
+    if (fused) p->attributes.norm.activation = activation_word(p, &p->attributes.norm.alpha);
 
     add_input(p, "x", FV_F32, FILL_UNIFORM, x);
     if (fused && gradient && add_derived(context, p, "y", "batch_norm_train_activation", 0)) return -1;
@@ -202,7 +202,21 @@ static const char *const batch_norms_fused[] = { "x4,5,3 relu",
                                                  "x5,65 relu",
                                                  "x4,8 relu epsilon0.1",
                                                  "x16,16 tanh",
+                                                 "x5,7 leaky_relu alpha0.1",
+                                                 "x3,2,19 elu",
+                                                 "x9,33 selu",
+                                                 "x40,3 relu6 scale20",
+                                                 "x8,16 hard_tanh",
+                                                 "x7,65 hard_sigmoid",
+                                                 "x12,5 softplus",
+                                                 "x2,3,3,8 softsign",
+                                                 "x9,6 exponential",
+                                                 "x30,14,14,24 elu alpha0.7 large",
                                                  NULL };
+
+/* Their gradients need the input: forward only. */
+static const char *const batch_norms_forward[] = { "x4,5,3 gelu", "x6,33 gelu_tanh", "x9,16 silu", "x3,17 mish", "x8,5 hard_silu",
+                                                   NULL };
 
 static const char *const lrns[] = { "x2,3,7",
                                     "x1",
@@ -243,11 +257,11 @@ RULE(batch_norm_infer_gradient, .build = build_batch_norm, .bound = BOUND_OWN,
 
 RULE(batch_norm_train_activation, .build = build_batch_norm, .bound = BOUND_OWN,
      .magnitude = magnitude_batch_norm_train, .random = random_batch_norm,
-     .rows = { batch_norms_fused, large_batch_norms });
+     .rows = { batch_norms_fused, batch_norms_forward, large_batch_norms });
 
 RULE(batch_norm_infer_activation, .build = build_batch_norm, .bound = BOUND_OWN,
      .magnitude = magnitude_batch_norm_infer, .random = random_batch_norm,
-     .rows = { batch_norms_fused, large_batch_norms });
+     .rows = { batch_norms_fused, batch_norms_forward, large_batch_norms });
 
 RULE(batch_norm_activation_gradient, .build = build_batch_norm, .bound = BOUND_OWN,
      .magnitude = magnitude_batch_norm_gradient, .random = random_batch_norm,

@@ -15,8 +15,9 @@ void say(drawing *d, const char *format, ...) {
 }
 
 void say_activation(drawing *d) {
-    static const char *const activation[] = { "", " relu", " tanh", " sigmoid" };
-    say(d, "%s", activation[below(d, 4)]);
+    static const char *const activation[] = { "",      " relu",  " tanh",      " sigmoid",       " leaky_relu alpha0.1", " elu",
+                                              " selu", " relu6", " hard_tanh", " hard_sigmoid", " softplus", " softsign" };
+    say(d, "%s", activation[below(d, sizeof activation / sizeof *activation)]);
     if (chance(d, 4)) say(d, " nobias");
 }
 

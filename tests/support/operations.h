@@ -133,7 +133,7 @@ extern const char *const shapes_of_any_rank[];
 
 /* words.c: what builders share */
 bool is(const problem *, const char *operation);
-int32_t activation_word(const problem *);
+int32_t activation_word(const problem *, float *alpha);
 void pad_words(const problem *, int32_t pad[4]);
 void pair_words(const problem *, const char *name, int32_t otherwise, int32_t out[2]);
 fv_shape image_words(const problem *);
@@ -143,7 +143,10 @@ int build_unary(fv_context *, problem *);
 int build_shaping(fv_context *, problem *);
 /* An activation, with and without a bias. */
 #define BIAS_ACTIVATIONS(words)                                                                                        \
-    words, words " relu", words " tanh", words " sigmoid", words " nobias relu", words " nobias"
+    words, words " relu", words " tanh", words " sigmoid", words " nobias relu", words " nobias",                      \
+        words " leaky_relu alpha0.1", words " elu alpha0.5", words " selu", words " relu6", words " hard_tanh",        \
+        words " hard_sigmoid", words " softplus", words " softsign nobias", words " gelu", words " gelu_tanh",         \
+        words " silu", words " mish", words " hard_silu nobias", words " exponential"
 
 /* magnitude.c */
 int64_t elements_of(const operand *), channels_of(const operand *);

@@ -6,11 +6,13 @@
 
 bool is(const problem *p, const char *operation) { return !strcmp(fv_op_name(p->op), operation); }
 
-int32_t activation_word(const problem *p) {
-    return has_word(p, "relu")      ? FV_RELU
-           : has_word(p, "tanh")    ? FV_TANH
-           : has_word(p, "sigmoid") ? FV_SIGMOID
-                                    : FV_LINEAR;
+/* The name of an elementwise activation; its parameter is the word alpha. */
+int32_t activation_word(const problem *p, float *alpha) {
+    int32_t activation = number(p, "relu", 0, 0) == 6 ? FV_RELU6 : FV_LINEAR; /* a word ends where its number begins */
+    for (int32_t i = 1; i < FV_ACTIVATION_COUNT && activation == FV_LINEAR; i++)
+        if (fv_activations[i].elementwise && has_word(p, fv_activations[i].name)) activation = i;
+    *alpha = (float)number(p, "alpha", 0, fv_activations[activation].alpha);
+    return activation;
 }
 
 /* pad1: all sides; pad1,2: rows, columns; pad1,0,2,3: top, bottom, left, right */

@@ -2,33 +2,47 @@
  * repeated), small functions of one tensor, and conversions between types. */
 #include "cpu/reference/reference.h"
 
-/* The element of `in` that element i of `out` reads. */
-static int64_t broadcast_from(const fv_tensor *in, const fv_tensor *out, int64_t i) {
-    int64_t offset = 0, stride = 1;
-    for (int axis = out->rank - 1, own = in->rank - 1; own >= 0; axis--, own--) {
-        if (in->dim[own] != 1) offset += i % out->dim[axis] * stride;
-        stride *= in->dim[own];
-        i /= out->dim[axis];
+/* One loop for operations of two or three inputs. */
+#define COMBINE(name, expression)                                                                                      \
+    KERNEL(name) {                                                                                                     \
+        const fv_tensor *y = &task->output[0];                                                                         \
+        EACH(i, fv_elements(y)) {                                                                                      \
+            double v[3] = { 0 };                                                                                       \
+            for (int k = 0; k < task->input_count; k++)                                                                \
+                v[k] = real(&task->input[k])[broadcast_from(&task->input[k], y, i)];                                   \
+            const double a = v[0], b = v[1], c = v[2];                                                                 \
+            (void)c;                                                                                                   \
+            real(y)[i] = (REAL)(expression);                                                                           \
+        }                                                                                                              \
+        return FV_OK;                                                                                                  \
     }
-    return offset;
-}
 
-static double sum_of(double a, double b) { return a + b; }
-static double difference_of(double a, double b) { return a - b; }
-static double product_of(double a, double b) { return a * b; }
-static double quotient_of(double a, double b) { return a / b; }
+COMBINE(add, a + b)
+COMBINE(sub, a - b)
+COMBINE(mul, a *b)
+COMBINE(div, a / b)
+COMBINE(power, pow(a, b))
+COMBINE(maximum, isnan(a) || a > b ? a : b)
+COMBINE(minimum, isnan(a) || a < b ? a : b)
+COMBINE(maximum_gradient, a > b ? c : a == b ? c / 2 : 0)
+COMBINE(equal, a == b)
+COMBINE(not_equal, a != b)
+COMBINE(less, a < b)
+COMBINE(less_equal, a <= b)
+COMBINE(where, a != 0 ? b : c)
 
-static int combine(const fv_task *task, double (*function)(double, double)) {
-    const fv_tensor *a = &task->input[0], *b = &task->input[1], *y = &task->output[0];
-    EACH(i, fv_elements(y))
-        real(y)[i] = (REAL)function(real(a)[broadcast_from(a, y, i)], real(b)[broadcast_from(b, y, i)]);
+/* da = dy b a^(b-1), db = dy y log a; where a factor b or y is zero, so is the gradient. */
+KERNEL(power_gradient) {
+    const fv_tensor *da = &task->output[0], *db = &task->output[1], *shape = da->data ? da : db;
+    EACH(i, fv_elements(shape)) {
+        double v[3];
+        for (int k = 0; k < 3; k++) v[k] = real(&task->input[k])[broadcast_from(&task->input[k], shape, i)];
+        const double a = v[0], b = v[1], dy = v[2];
+        if (da->data) real(da)[i] = (REAL)(b == 0 ? 0 : dy * b * pow(a, b - 1));
+        if (db->data) real(db)[i] = (REAL)(a == 0 && b >= 0 ? 0 : dy * pow(a, b) * log(a));
+    }
     return FV_OK;
 }
-
-KERNEL(add) { return combine(task, sum_of); }
-KERNEL(sub) { return combine(task, difference_of); }
-KERNEL(mul) { return combine(task, product_of); }
-KERNEL(div) { return combine(task, quotient_of); }
 
 KERNEL(broadcast) {
     const fv_tensor *x = &task->input[0], *y = &task->output[0];

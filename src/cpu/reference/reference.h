@@ -40,6 +40,17 @@ static inline int64_t span(const fv_tensor *t, int first, int last) {
 
 static inline int64_t last_dim(const fv_tensor *t) { return t->rank ? t->dim[t->rank - 1] : 1; }
 
+/* The element of `in` that element i of `out` reads, as NumPy broadcasts. */
+static inline int64_t broadcast_from(const fv_tensor *in, const fv_tensor *out, int64_t i) {
+    int64_t offset = 0, stride = 1;
+    for (int axis = out->rank - 1, own = in->rank - 1; own >= 0; axis--, own--) {
+        if (in->dim[own] != 1) offset += i % out->dim[axis] * stride;
+        stride *= in->dim[own];
+        i /= out->dim[axis];
+    }
+    return offset;
+}
+
 static inline bool inside(int64_t i, int64_t size) { return i >= 0 && i < size; }
 
 static inline size_t element_bytes(fv_type type) {
