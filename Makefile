@@ -37,7 +37,7 @@ REFERENCE_ONCE ?= $(wildcard src/cpu/reference/backend.c)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all tests check check-quick check-full bench docs install uninstall quickstart format help clean dist-clean FORCE
+.PHONY: all tests emulated check check-quick check-full bench docs install uninstall quickstart format help clean dist-clean FORCE
 
 comma := ,
 empty :=
@@ -88,7 +88,6 @@ CMOCKA_LIBS   := $(shell $(PKG_CONFIG) --libs cmocka 2>/dev/null)
 OPENMP := $(if $(call links,omp.h,-fopenmp),-fopenmp)
 
 # The GPU backend is a plugin of its own, built only where there is a toolkit.
-CUDA_SRC := $(wildcard src/cuda/*.c src/cuda/*.cu)
 ifneq ($(CUDA),0)
 NVCC ?= $(firstword $(wildcard $(addsuffix /bin/nvcc,$(CUDA_HOME) $(CUDA_PATH))) $(shell command -v nvcc) \
                     $(wildcard /usr/local/cuda/bin/nvcc))
@@ -96,8 +95,16 @@ ifeq ($(CUDA)$(NVCC),1)
 $(error CUDA=1, but there is no nvcc: set NVCC, CUDA_HOME or CUDA_PATH, or build with CUDA=0)
 endif
 endif
-CUDA_STATE := $(if $(filter 0,$(CUDA)),switched off,$(or $(NVCC),no nvcc))
-CUDA_STATE := $(CUDA_STATE)$(if $(CUDA_SRC),,; nothing to build: src/cuda has no sources)
+CUDA_ROOT := $(if $(NVCC),$(or $(CUDA_HOME),$(CUDA_PATH),$(patsubst %/bin/,%,$(dir $(NVCC)))))
+# Code for X.0 runs on every X.y: the first architecture of each generation that nvcc knows, and PTX for those to come.
+ifneq ($(NVCC),)
+ifneq ($(filter tests check check-quick,$(MAKECMDGOALS)),)
+CUDA_ARCH ?= 90
+endif
+CUDA_ARCH ?= $(shell $(NVCC) --list-gpu-arch | awk -F_ '{ g = int($$2 / 10); if (!(g in first) || $$2 < first[g]) first[g] = $$2 } \
+                                                        END { for (g in first) print first[g] }' | sort -n)
+endif
+CUDA_STATE := $(if $(filter 0,$(CUDA)),switched off,$(if $(NVCC),$(NVCC) for $(strip $(CUDA_ARCH)),no nvcc))
 
 endif
 
@@ -201,8 +208,8 @@ TESTS    := $(TEST_SRC:tests/%.c=$(BIN)/%)
 LIBS := $(strip $(DEP_LIBS) -lm -ldl $(OPENMP))
 LINK  = $(call say,LINK,$@)mkdir -p $(@D) && $(CC) -o $@ $(MODE_LINK) $(LDFLAGS)
 
-all: $(SHARED) $(STATIC) $(TOOL) $(EXAMPLES)
-tests: all $(TESTS)
+all: $(SHARED) $(STATIC) $(TOOL) $(EXAMPLES) $(if $(filter 1,$(CUDA)),$(LIB)/libfovea-cuda.so)
+tests: all $(TESTS) $(if $(NVCC),emulated)
 
 # A folder of products holds one configuration at a time; this file says which. When flags or the list of files change it
 # is rewritten, and everything is linked anew from the objects of the new configuration.
@@ -259,6 +266,10 @@ endef
 $(foreach isa,$(ISAS),$(eval $(call kernel_rule,$(isa))))
 # `make ISAS=v4` builds the kernels of one set only: quicker while writing them.
 $(OBJ)/src/cpu/backend.o: INCLUDES += $(ISAS:%=-DFV_KERNELS_%)
+
+ifneq ($(NVCC),)
+include src/cuda/cuda.mk
+endif
 
 -include $(OBJECTS:.o=.d)
 

@@ -2,7 +2,7 @@
  * ones. Each row is checked on "cpu" and on "reference" against the reference in double precision, within a bound that
  * comes from the arithmetic, and with another number of threads, which must give the same bits; and the gradient that
  * fv_backward records is compared with central differences. That is the default. Otherwise:
- * test_operations [--list | --support | --perf] [--filter NAME] [--random N] [--row "LINE"] */
+ * test_operations [--list | --support | --perf] [--device NAME] [--filter NAME] [--random N] [--row "LINE"] */
 #define _GNU_SOURCE
 #include "support/operations.h"
 #include <math.h>
@@ -15,7 +15,7 @@
 enum { LEAST_ROWS = 20 };
 
 static struct {
-    fv_context *oracle, *cpu, *cpu_threads, *reference;
+    fv_context *oracle, *cpu, *cpu_threads, *reference; /* cpu: or the device asked for, then cpu_threads is NULL */
     const char *filter;
     uint64_t random;
     bool quick; /* FOVEA_QUICK: fewer random rows, none of the large */
@@ -77,7 +77,7 @@ static void check_on(fv_context *device, const problem *p, tally *t) {
     if (isfinite(j.worst) && j.worst > t->worst) t->worst = j.worst;
     if (!good) count_failure(t, fv_device_name(device), p->text, j.why);
     char why[1200];
-    if (good && device == setup.cpu && !same_results(setup.cpu, setup.cpu_threads, p, why))
+    if (good && device == setup.cpu && setup.cpu_threads && !same_results(setup.cpu, setup.cpu_threads, p, why))
         count_failure(t, fv_device_name(device), p->text, why);
 }
 
@@ -457,11 +457,12 @@ static int run_group(void) {
 }
 
 static const char help[] =
-    "test_operations [--list | --support | --perf] [--filter NAME] [--random N] [--row LINE]\n"
+    "test_operations [--list | --support | --perf] [--device NAME] [--filter NAME] [--random N] [--row LINE]\n"
     "  (nothing)      check every row on reference and cpu against the reference in double, and the gradients\n"
     "  --list         the rows of the table, a line each\n"
     "  --support      what each backend says of each row\n"
     "  --perf         time, GFLOP/s and GB/s of the rows for measuring, on cpu\n"
+    "  --device NAME  instead of cpu\n"
     "  --filter NAME  only operations (without a mode) or rows (with one) whose text has NAME\n"
     "  --random N     so many random rows an operation (default 30)\n"
     "  --row LINE     one row of your own: \"conv2d n2 h9 w7 c3 k8 r3 s3 stride2 pad1,0\"\n"
@@ -480,7 +481,7 @@ static bool filter_matches(bool rows) {
 }
 
 int main(int count, char **argument) {
-    const char *row = NULL, *mode = "";
+    const char *row = NULL, *mode = "", *device = "cpu";
     if ((setup.quick = getenv("FOVEA_QUICK") != NULL)) setup.random = 5;
     for (int i = 1; i < count; i++) {
         if (!strcmp(argument[i], "--filter") && i + 1 < count)
@@ -489,6 +490,8 @@ int main(int count, char **argument) {
             setup.random = strtoull(argument[++i], NULL, 10);
         else if (!strcmp(argument[i], "--row") && i + 1 < count)
             row = argument[++i];
+        else if (!strcmp(argument[i], "--device") && i + 1 < count)
+            device = argument[++i];
         else
             mode = argument[i];
     }
@@ -496,8 +499,8 @@ int main(int count, char **argument) {
     if (!filter_matches(*mode)) return 2;
     setup.oracle = open_device("reference64", 1);
     setup.reference = open_device("reference", 1);
-    setup.cpu = open_device("cpu", 1);
-    setup.cpu_threads = open_device("cpu", 3);
+    setup.cpu = open_device(device, 1);
+    if (!strcmp(device, "cpu")) setup.cpu_threads = open_device(device, 3);
 
     int status = 2;
     if (row)
@@ -514,6 +517,7 @@ int main(int count, char **argument) {
         fputs(help, stderr);
 
     fv_context *const all[] = { setup.oracle, setup.reference, setup.cpu, setup.cpu_threads };
-    for (int i = 0; i < 4; i++) status |= fv_close(all[i]);
+    for (int i = 0; i < 4; i++)
+        if (all[i]) status |= fv_close(all[i]);
     return status;
 }

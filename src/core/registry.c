@@ -17,6 +17,12 @@ typedef struct device_name {
     bool numbered;
 } device_name;
 
+/* Is an environment variable this one digit? */
+static bool switched(const char *name, char digit) {
+    const char *text = getenv(name);
+    return text && text[0] == digit && !text[1];
+}
+
 /* "cuda:1" to {"cuda", 1}. */
 static int parse(fv_context *context, const char *text, device_name *out) {
     size_t length = strcspn(text, ":");
@@ -68,6 +74,7 @@ static int open_device(fv_context *context, const fv_backend *backend, void *plu
         return context->status;
     }
     context->backend = backend;
+    context->capture = !switched("FOVEA_CAPTURE", '0') && !switched("FOVEA_SYNC", '1');
     context->device = device;
     char description[200] = "";
     backend->describe(device, description, sizeof description);

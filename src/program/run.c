@@ -76,7 +76,7 @@ int fv_run(fv_program *p) {
     if (!status && p->debug) status = poison(p);
     if (status) return status;
     bool capture =
-        c->backend->capture_begin && c->backend->capture_end && c->backend->replay && !p->debug && p->runs > 0;
+        c->capture && c->backend->capture_begin && c->backend->replay && !p->debug && p->runs > 0;
     status = capture ? run_captured(p) : run_tasks(p);
     if (status && fv_ok(c)) fv_fail(c, status, "%s: a captured program failed", c->device_name);
     p->runs++;

@@ -77,7 +77,10 @@ static void describe(fv_tensor *t, const operand *o) {
 
 /* Shapes and types only: what a kernel knows while it prepares. */
 static void describe_all(bench *b) {
-    for (int i = 0; i < b->problem->input_count; i++) describe(&b->input_tensor[i], &b->problem->input[i]);
+    for (int i = 0; i < b->problem->input_count; i++) {
+        describe(&b->input_tensor[i], &b->problem->input[i]);
+        if (b->problem->input[i].absent) b->input_tensor[i].rank = -1; /* as programs say it */
+    }
     for (int o = 0; o < b->problem->output_count; o++) describe(&b->output_tensor[o], &b->problem->output[o]);
 }
 

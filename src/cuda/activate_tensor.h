@@ -1,0 +1,10 @@
+/* activate_tensor.h - an activation over a tensor in its place, for results of libraries that have no such epilogue. (activation.cu) */
+#ifndef FV_CUDA_ACTIVATE_TENSOR_H
+#define FV_CUDA_ACTIVATE_TENSOR_H
+#include "cuda/cuda.h"
+#ifdef __cplusplus
+extern "C"
+#endif
+    int
+    fv_activate_tensor(fv_device *, const fv_task *, int activation, const fv_tensor *);
+#endif

@@ -1,0 +1,196 @@
+/* convolution.c - conv2d, its gradients and its fused form through cuDNN's graphs. What cuDNN has no plan for (padding beyond the
+ * kernel, say), the plain kernels of direct.cu do; the profile says so. */
+#include "cuda/activate_tensor.h"
+#include "cuda/convolution.h"
+#include <stdio.h>
+#include <string.h>
+
+typedef cudnnBackendDescriptor_t descriptor;
+
+typedef struct conv_state {
+    fv_plan plan;
+    bool planned;
+    int32_t activation;  /* what the plan leaves to do */
+    size_t filter_bytes; /* of a filter turned round, in front of the workspace; 0: none */
+    char text[420];
+} conv_state;
+
+/* A bias and an activation follow. */
+static bool is_fused(fv_op op) {
+    return op == FV_OP_conv2d_bias_activation || op == FV_OP_conv2d_transpose_bias_activation;
+}
+
+/* x, w, y of the convolution that an operation belongs to. */
+static void roles(const fv_task *task, const fv_tensor *out[3]) {
+    const fv_tensor *in = task->input, *result = &task->output[0];
+    switch (task->op) {
+    case FV_OP_conv2d_transpose_bias_activation:
+    case FV_OP_conv2d_data_gradient: out[0] = result, out[1] = &in[1], out[2] = &in[0]; break;
+    case FV_OP_conv2d_weight_gradient: out[0] = &in[0], out[1] = result, out[2] = &in[1]; break;
+    default: out[0] = &in[0], out[1] = &in[1], out[2] = result; break;
+    }
+}
+
+/* ---- The graph --------------------------------------------------------------------------------------------------------- */
+
+/* Names of one thing in the three passes. */
+typedef struct pass {
+    cudnnBackendDescriptorType_t type;
+    int x, w, y, convolution, alpha, beta;
+} pass;
+#define PASS(type, P, X, W, Y)                                                                                         \
+    {                                                                                                                  \
+        CUDNN_BACKEND_OPERATION_CONVOLUTION_##type##_DESCRIPTOR, CUDNN_ATTR_OPERATION_CONVOLUTION_##P##_##X,           \
+            CUDNN_ATTR_OPERATION_CONVOLUTION_##P##_##W, CUDNN_ATTR_OPERATION_CONVOLUTION_##P##_##Y,                    \
+            CUDNN_ATTR_OPERATION_CONVOLUTION_##P##_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_##P##_ALPHA,            \
+            CUDNN_ATTR_OPERATION_CONVOLUTION_##P##_BETA                                                                \
+    }
+static const pass forward = PASS(FORWARD, FORWARD, X, W, Y), data_gradient = PASS(BACKWARD_DATA, BWD_DATA, DX, W, DY),
+                  weight_gradient = PASS(BACKWARD_FILTER, BWD_FILTER, X, DW, DY);
+
+static const pass *pass_of(fv_op op) {
+    switch ((int)op) {
+    case FV_OP_conv2d_data_gradient:
+    case FV_OP_conv2d_transpose_bias_activation: return &data_gradient;
+    case FV_OP_conv2d_weight_gradient: return &weight_gradient;
+    default: return &forward;
+    }
+}
+
+/* NHWC to cuDNN's order of names; OHWI filters are k, c, r, s in the same way. */
+static void in_order(const fv_tensor *t, int64_t nchw[4]) {
+    nchw[0] = t->dim[0], nchw[1] = t->dim[3], nchw[2] = t->dim[1], nchw[3] = t->dim[2];
+}
+
+static descriptor geometry(fv_planner *p, const fv_conv_attributes *a) {
+    const int64_t two = 2, before[2] = { a->pad[0], a->pad[2] }, after[2] = { a->pad[1], a->pad[3] },
+                  stride[2] = { a->stride[0], a->stride[1] }, dilation[2] = { a->dilation[0], a->dilation[1] };
+    const cudnnDataType_t computing = CUDNN_DATA_FLOAT;
+    const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
+    descriptor c = fv_plan_create(p, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
+    fv_plan_set(p, c, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &computing);
+    fv_plan_set(p, c, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
+    fv_plan_set(p, c, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &two);
+    fv_plan_set(p, c, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, before);
+    fv_plan_set(p, c, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, after);
+    fv_plan_set(p, c, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, stride);
+    fv_plan_set(p, c, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilation);
+    fv_plan_finalize(p, c);
+    return c;
+}
+
+/* The modes that cuDNN has for what follows a convolution; 0: none. */
+static bool mode_of(int32_t activation, cudnnPointwiseMode_t *mode) {
+    switch (activation) {
+    case FV_RELU: *mode = CUDNN_POINTWISE_RELU_FWD; return true;
+    case FV_TANH: *mode = CUDNN_POINTWISE_TANH_FWD; return true;
+    case FV_SIGMOID: *mode = CUDNN_POINTWISE_SIGMOID_FWD; return true;
+    default: return false;
+    }
+}
+
+/* Operands in the order x, w, y, bias. What follows the convolution works on the tensor that it writes. */
+static int make_plan(fv_planner *p, const fv_task *task) {
+    const pass *names = pass_of(task->op);
+    const bool has_bias = is_fused(task->op) && task->input[2].rank == 1; /* absent: rank -1 */
+    const double one = 1, zero = 0;
+    cudnnPointwiseMode_t mode = CUDNN_POINTWISE_RELU_FWD;
+    const bool activated = is_fused(task->op) && mode_of(task->attributes->conv.activation, &mode);
+    const int written = names == &forward ? 2 : names == &data_gradient ? 0 : 1;
+    const fv_tensor *t[3];
+    roles(task, t);
+    int64_t dims[3][4];
+    descriptor tensor[3], operations[3];
+    for (int i = 0; i < 3; i++) {
+        in_order(t[i], dims[i]);
+        tensor[i] = fv_plan_tensor(p, fv_dnn_type(t[i]->type), dims[i], false);
+    }
+    const int64_t *result = dims[written];
+    descriptor response = has_bias || activated ? fv_plan_tensor(p, CUDNN_DATA_FLOAT, result, true) : tensor[written];
+    descriptor conv = fv_plan_create(p, names->type);
+    fv_plan_set_descriptor(p, conv, names->convolution, geometry(p, &task->attributes->conv));
+    fv_plan_set_descriptor(p, conv, names->x, written == 0 ? response : tensor[0]);
+    fv_plan_set_descriptor(p, conv, names->w, written == 1 ? response : tensor[1]);
+    fv_plan_set_descriptor(p, conv, names->y, written == 2 ? response : tensor[2]);
+    fv_plan_set(p, conv, names->alpha, CUDNN_TYPE_DOUBLE, 1, &one);
+    fv_plan_set(p, conv, names->beta, CUDNN_TYPE_DOUBLE, 1, &zero);
+    fv_plan_finalize(p, conv);
+    int64_t count = 0;
+    operations[count++] = conv;
+    if (has_bias) {
+        const int64_t vector[4] = { 1, result[1], 1, 1 };
+        descriptor b = fv_plan_tensor(p, fv_dnn_type(task->input[2].type), vector, false);
+        descriptor sum = activated ? fv_plan_tensor(p, CUDNN_DATA_FLOAT, result, true) : tensor[written];
+        operations[count++] = fv_plan_pointwise(p, CUDNN_POINTWISE_ADD, response, b, sum);
+        response = sum;
+    }
+    if (activated) operations[count++] = fv_plan_pointwise(p, mode, response, NULL, tensor[written]);
+    return fv_plan_choose(p, operations, count);
+}
+
+/* ---- The kernels --------------------------------------------------------------------------------------------------------- */
+
+static size_t bytes_of(const fv_tensor *t) { return (size_t)fv_elements(t) * (t->type == FV_F32 ? 4 : 2); }
+
+static int prepare(fv_device *device, fv_task *task) {
+    conv_state *s = device->host.alloc(device->host.context, sizeof *s, "the plan of a convolution");
+    if (!s) return FV_ERROR_MEMORY;
+    task->kept = s;
+    fv_planner planner;
+    fv_plan_begin(&planner, device, &s->plan);
+    planner.strict = task->output[0].type == FV_F32 && !device->tf32;
+    s->planned = !planner.failed && !make_plan(&planner, task);
+    if (planner.fatal) return FV_ERROR_DEVICE; /* said already; release frees the rest */
+    if (!s->planned) {
+        fv_plan_release(&s->plan);
+        snprintf(s->text, sizeof s->text, "plain kernel: cuDNN has no plan (%s)", planner.why);
+    } else {
+        const fv_tensor *t[3];
+        cudnnPointwiseMode_t mode;
+        roles(task, t);
+        if (is_fused(task->op) && !mode_of(task->attributes->conv.activation, &mode))
+            s->activation = task->attributes->conv.activation;
+        s->filter_bytes = task->attributes->conv.flip ? (bytes_of(t[1]) + 255) / 256 * 256 : 0;
+        task->scratch_bytes = s->filter_bytes + (size_t)s->plan.workspace;
+        snprintf(s->text, sizeof s->text, "%s", s->plan.text);
+    }
+    task->algorithm = s->text;
+    return FV_OK;
+}
+
+static int run(fv_device *device, const fv_task *task) {
+    conv_state *s = task->kept;
+    if (!s->planned) return fv_conv_direct(device, task);
+    const fv_tensor *t[3];
+    roles(task, t);
+    char *scratch = task->scratch;
+    const bool writes_filter = task->op == FV_OP_conv2d_weight_gradient;
+    void *addresses[4] = { t[0]->data, s->filter_bytes ? scratch : t[1]->data, t[2]->data,
+                           is_fused(task->op) ? task->input[2].data : NULL };
+    int status = FV_OK;
+    /* cuDNN correlates; a true convolution is that with the filter turned round. */
+    if (s->filter_bytes && !writes_filter) status = fv_conv_turn(device, task, t[1], t[1]->data, scratch);
+    if (!status)
+        status = fv_plan_run(device, &s->plan, addresses, s->plan.workspace ? scratch + s->filter_bytes : NULL);
+    if (!status && s->filter_bytes && writes_filter) status = fv_conv_turn(device, task, t[1], scratch, t[1]->data);
+    if (!status && s->activation != FV_LINEAR)
+        status = fv_activate_tensor(device, task, s->activation, &task->output[0]);
+    return status;
+}
+
+static void release(fv_device *device, fv_task *task) {
+    conv_state *s = task->kept;
+    if (!s) return;
+    if (s->planned) {
+        cudaStreamSynchronize(device->stream); /* a plan must outlive the work that uses it */
+        fv_plan_release(&s->plan);
+    }
+    device->host.free(s);
+    task->kept = NULL;
+}
+
+const fv_kernel KERNEL(conv2d) = { NULL, prepare, run, release };
+const fv_kernel KERNEL(conv2d_data_gradient) = { NULL, prepare, run, release };
+const fv_kernel KERNEL(conv2d_weight_gradient) = { NULL, prepare, run, release };
+const fv_kernel KERNEL(conv2d_bias_activation) = { NULL, prepare, run, release };
+const fv_kernel KERNEL(conv2d_transpose_bias_activation) = { NULL, prepare, run, release };

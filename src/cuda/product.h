@@ -1,0 +1,28 @@
+/* product.h - matrix products through cuBLASLt. The library thinks in columns: a row-major matrix is its transpose there, so y = x w'
+ * is asked for as y' = w x'. */
+#ifndef FV_CUDA_PRODUCT_H
+#define FV_CUDA_PRODUCT_H
+#include "cuda/libraries.h"
+
+/* d[m, n] = op(a) op(b), all in columns; strides in elements between the matrices of a batch (0: one for all). */
+typedef struct fv_product_shape {
+    int64_t m, n, k;
+    bool transpose_a, transpose_b;
+    fv_type type;
+    cublasLtEpilogue_t epilogue;
+    int32_t batch;
+    int64_t stride_a, stride_b, stride_d;
+} fv_product_shape;
+
+typedef struct fv_product {
+    cublasLtMatmulDesc_t description;
+    cublasLtMatrixLayout_t a, b, d;
+    cublasLtMatmulAlgo_t algorithm;
+    size_t workspace;
+    const void *bias; /* as the description has it now */
+} fv_product;
+
+int fv_product_prepare(fv_device *, fv_product *, const fv_product_shape *);
+int fv_product_run(fv_device *, fv_product *, const void *a, const void *b, void *d, const void *bias, void *workspace);
+void fv_product_release(fv_product *);
+#endif

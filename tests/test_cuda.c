@@ -1,0 +1,186 @@
+/* test_cuda.c - the CUDA backend's host code on a machine without a GPU: the emulated plugin runs the same sources over a fake
+ * runtime below cuDNN's and cuBLASLt's real descriptors (tests/cuda). Training there must give what the CPU gives, captured or
+ * not; every call that can fail fails once and for good, and nothing may leak or pass in silence. The operations themselves are
+ * in test_cuda.sh. Skipped where the plugin was not built. */
+#define _GNU_SOURCE
+#include "core/core.h"
+#include "cuda/fake.h"
+#include <dlfcn.h>
+#include <limits.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static fake_control *gpu; /* of the emulated plugin */
+
+static void need_plugin(void) {
+    if (!gpu) skip();
+}
+
+/* ---- One small training with all that keeps state ---------------------------------------------------------------------- */
+
+typedef struct outcome_of_training {
+    fv_status status;
+    char sentence[1024];
+    double loss, test_loss;
+    float weight[64];
+} outcome_of_training;
+
+static fv_context *open_on(const char *device) {
+    return fv_open_with(
+        &(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = device, .threads = 1, .seed = 5 });
+}
+
+static outcome_of_training train(const char *device) {
+    outcome_of_training o = { 0 };
+    fv_context *c = open_on(device);
+    fv_net *net = fv_net_new(c, "small");
+    fv_node x = fv_conv2d(net, fv_input(net, 28, 28, 1), .filters = 4, .kernel = 5, .stride = 3, .l2 = 1e-3f);
+    x = fv_batch_norm(net, x, .activation = FV_RELU);
+    x = fv_max_pool2d(net, x, .size = 2);
+    x = fv_dropout(net, fv_flatten(net, x), .rate = 0.3f);
+    fv_output(net, fv_dense(net, x, .units = 10, .activation = FV_SOFTMAX, .name = "output"));
+    fv_dataset *data = fv_digits(c, 64, 7);
+    fv_augment(data, .flip = true, .crop = 2);
+    fv_fit(net, data, .epochs = 2, .batch_size = 16, .optimizer = fv_sgd(.learning_rate = 0.05f, .momentum = 0.9f));
+    fv_history h = fv_net_history(net);
+    if (h.count) o.loss = h.epoch[h.count - 1].loss;
+    fv_result r = { .struct_size = sizeof r };
+    fv_evaluate(net, data, .result = &r);
+    o.test_loss = r.loss;
+    fv_get_weights(net, "output", 1, FV_NATIVE, o.weight, 10 * sizeof(float));
+    if (c) o.status = fv_error_status(c);
+    if (c && fv_error(c)) snprintf(o.sentence, sizeof o.sentence, "%s", fv_error(c));
+    fv_close(c);
+    return o;
+}
+
+static void same_training(const outcome_of_training *a, const outcome_of_training *b, double bound) {
+    if (a->status || b->status) fail_msg("%s%s", a->sentence, b->sentence);
+    if (fabs(a->loss - b->loss) > bound * fabs(a->loss) ||
+        fabs(a->test_loss - b->test_loss) > bound * fabs(a->test_loss))
+        fail_msg("losses %.9g and %.9g, test losses %.9g and %.9g", a->loss, b->loss, a->test_loss, b->test_loss);
+    for (int i = 0; i < 10; i++)
+        if (fabs(a->weight[i] - b->weight[i]) > bound)
+            fail_msg("weight %d is %.9g and %.9g", i, a->weight[i], b->weight[i]);
+}
+
+static void nothing_is_left(const char *when) {
+    if (gpu->used || gpu->objects)
+        fail_msg("%s: %zu bytes of the device and %ld objects are left", when, gpu->used, gpu->objects);
+}
+
+/* ---- The tests ---------------------------------------------------------------------------------------------------------- */
+
+static void trains_as_the_cpu_does(void **state) {
+    need_plugin();
+    const outcome_of_training cpu = train("cpu"), cuda = train("cuda");
+    same_training(&cpu, &cuda, 1e-4);
+    nothing_is_left("after training");
+    assert_int_equal(gpu->complaints, 0);
+}
+
+/* Lazily executed work shows a missing wait; results must be the same bits. */
+static void does_not_depend_on_when_work_runs(void **state) {
+    need_plugin();
+    const outcome_of_training eager = train("cuda");
+    gpu->lazy = 1;
+    const outcome_of_training lazy = train("cuda");
+    gpu->lazy = 0;
+    same_training(&eager, &lazy, 0);
+    assert_int_equal(gpu->complaints, 0);
+    nothing_is_left("after lazy training");
+}
+
+/* Without capture every step is launched anew: the same bits again, so nothing that changes was frozen into the graph. */
+static void captured_steps_are_eager_steps(void **state) {
+    need_plugin();
+    const outcome_of_training captured = train("cuda");
+    setenv("FOVEA_CAPTURE", "0", 1);
+    const outcome_of_training eager = train("cuda");
+    unsetenv("FOVEA_CAPTURE");
+    same_training(&captured, &eager, 0);
+}
+
+static void every_call_may_fail(void **state) {
+    need_plugin();
+    gpu->calls = 0;
+    const outcome_of_training sound = train("cuda");
+    const long calls = gpu->calls;
+    assert_int_equal(sound.status, FV_OK);
+    assert_true(calls > 500);
+    const bool quick = getenv("FOVEA_QUICK") != NULL;
+    long failed = 0;
+    gpu->quiet = 1;
+    for (long n = 1; n <= calls; n += quick ? 97 : 23)
+        for (gpu->sticky = 0; gpu->sticky < 2; gpu->sticky++) {
+            gpu->calls = 0;
+            gpu->fail_at = n;
+            const outcome_of_training o = train("cuda");
+            gpu->fail_at = 0;
+            nothing_is_left(gpu->failed_call ? gpu->failed_call : "?");
+            if (o.status == FV_OK) continue; /* such as a kernel of cuDNN that another replaces */
+            failed++;
+            if (!*o.sentence || strchr(o.sentence, '\n'))
+                fail_msg("call %ld (%s) fails with '%s'", n, gpu->failed_call, o.sentence);
+        }
+    gpu->quiet = gpu->sticky = 0;
+    gpu->complaints = 0;
+    print_message("%ld calls; %ld failures told\n", calls, failed);
+    assert_true(failed > 0);
+    const outcome_of_training again = train("cuda");
+    same_training(&sound, &again, 0);
+}
+
+/* Not enough memory on the device: one sentence with what was needed, and the context goes on. */
+static void too_little_memory_is_told(void **state) {
+    need_plugin();
+    const size_t capacity = gpu->capacity;
+    gpu->capacity = 64 << 10;
+    const outcome_of_training o = train("cuda");
+    gpu->capacity = capacity;
+    assert_int_equal(o.status, FV_ERROR_MEMORY);
+    if (!strstr(o.sentence, "free")) fail_msg("'%s' does not say what is free", o.sentence);
+    nothing_is_left("after too little memory");
+}
+
+/* Every operation has a kernel here, but for those that only rename memory. */
+static void every_operation_is_there(void **state) {
+    need_plugin();
+    fv_context *c = open_on("cuda");
+    char missing[2000] = "";
+    for (int op = FV_OP_NONE + 1; op < FV_OP_COUNT; op++)
+        if (!c->backend->kernels[op].run)
+            snprintf(missing + strlen(missing), sizeof missing - strlen(missing), " %s", fv_op_name((fv_op)op));
+    fv_close(c);
+    if (*missing) fail_msg("no CUDA kernel:%s", missing);
+}
+
+static void find_plugin(void) {
+    const char *build = getenv("FOVEA_BUILD");
+    char path[PATH_MAX], folder[PATH_MAX];
+    snprintf(path, sizeof path, "%s/lib/emulated", build ? build : "build");
+    if (!realpath(path, folder)) return;
+    setenv("FOVEA_BACKEND_PATH", folder, 1);
+    fv_context *c = open_on("cuda");
+    if (!fv_error(c)) {
+        snprintf(path, sizeof path, "%.4000s/libfovea-cuda.so", folder);
+        void *handle = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+        gpu = handle ? dlsym(handle, "fake") : NULL;
+    }
+    fv_close(c);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_operation_is_there),          cmocka_unit_test(trains_as_the_cpu_does),
+        cmocka_unit_test(does_not_depend_on_when_work_runs), cmocka_unit_test(captured_steps_are_eager_steps),
+        cmocka_unit_test(too_little_memory_is_told),         cmocka_unit_test(every_call_may_fail),
+    };
+    find_plugin();
+    return cmocka_run_group_tests_name("cuda", tests, NULL, NULL);
+}

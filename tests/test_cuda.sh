@@ -1,0 +1,55 @@
+#!/bin/sh
+# The table of operation tests on the emulated GPU (tests/cuda), threads of a block in order, in reverse and at random; a training
+# program on it; and what a machine without a driver says. Skipped where there is no CUDA toolkit.
+set -u
+build=${FOVEA_BUILD:-build}
+emulated=$build/lib/emulated
+failed=0
+
+report() { # name, status, log
+    if [ "$2" -eq 0 ]; then
+        echo "ok - $1"
+    else
+        echo "not ok - $1"
+        sed 's/^/    /' "$3" | tail -n 20
+        failed=1
+    fi
+}
+
+if [ ! -e "$emulated/libfovea-cuda.so" ]; then
+    echo "skip - emulated_gpu: there is no CUDA toolkit, so the plugin was not built"
+    exit 0
+fi
+FOVEA_BACKEND_PATH=$(cd "$emulated" && pwd)
+export FOVEA_BACKEND_PATH
+log=${TMPDIR:-/tmp}/test_cuda.log
+
+for order in forward reverse random; do
+    FOVEA_QUICK=1 FV_EMULATOR_ORDER=$order "$build/bin/test_operations" --device cuda --random 1 >"$log" 2>&1
+    status=$?
+    grep -q 'FAKE-GPU' "$log" && status=1
+    report "operations_$order" $status "$log"
+    [ -n "${FOVEA_QUICK:-}" ] && break # one order when time is short
+done
+
+if [ -n "${FOVEA_DATA:-}" ] || [ -d "${HOME:-}/.cache/fovea" ]; then
+    out=${TMPDIR:-/tmp}/test_cuda_out
+    "$build/bin/lenet_mnist" --device cuda --limit-train 128 --epochs 1 --output "$out" -q --json >"$log" 2>&1 &&
+        "$build/bin/lenet_mnist" --device cpu --limit-train 128 --epochs 1 --output "$out" -q --json >>"$log" 2>&1
+    status=$?
+    losses=$(sed -n 's/.*"test_loss": \([0-9.]*\),.*/\1/p' "$log")
+    # shellcheck disable=SC2086 # two numbers
+    set -- $losses
+    awk -v a="${1:-0}" -v b="${2:-1}" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(d <= 1e-4 * b) }' || status=1
+    report "lenet_trains_to_the_same_loss" $status "$log"
+else
+    echo "skip - lenet_trains_to_the_same_loss: no MNIST (FOVEA_DATA is not set)"
+fi
+
+if [ -e "$build/lib/libfovea-cuda.so" ] && [ ! -e /dev/nvidia0 ]; then
+    FOVEA_BACKEND_PATH=$(cd "$build/lib" && pwd) "$build/bin/lenet_mnist" --device cuda --limit-train 10 >"$log" 2>&1
+    status=$?
+    [ $status -ne 0 ] && grep -q 'driver' "$log" && [ "$(grep -c . "$log")" -eq 1 ]
+    report "no_driver_is_said_in_one_sentence" $? "$log"
+fi
+exit $failed
