@@ -61,7 +61,6 @@ static const row rows[] = {
     LAYER(gaussian_dropout, GAUSSIAN_DROPOUT, "Multiplies by normal numbers of mean 1 in training (Srivastava et al. 2014)",
       "rate = 0.5"),
     LAYER(gaussian_noise, GAUSSIAN_NOISE, "Adds normal numbers of mean 0 in training", "deviation = 0.1"),
-    LAYER(activate, ACTIVATION, "A function of every element, or a softmax of the last axis", "activation = FV_LINEAR"),
     LAYER(activate, ACTIVATION, "A function of every element, or a softmax of the last axis", "activation = FV_LINEAR",
       .classes = "Activation, fovea>Activation"),
     LAYER(leaky_relu, LEAKY_RELU, "x, or a small part of it below zero", "negative_slope = 0.3"),
