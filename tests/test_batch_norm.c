@@ -9,7 +9,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-static void assert_near(const char *what, const char *device, int step, const float *got, const float *wanted, int count) {
+static void assert_near(const char *what, const char *device, int step, const float *got, const float *wanted,
+                        int count) {
     for (int i = 0; i < count; i++)
         if (!(fabsf(got[i] - wanted[i]) <= 2e-5f * (1 + fabsf(wanted[i]))))
             fail_msg("%s of step %d on %s: element %d is %.9g, not %.9g", what, step, device, i, (double)got[i],

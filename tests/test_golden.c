@@ -241,6 +241,38 @@ static void pooling_examples(void **state) {
     }
 }
 
+/* Maxima, where they lay, and other numbers put back there. */
+static void pooling_and_unpooling(void **state) {
+    const matrix image = matrix_of("1 2 6 3; 3 5 2 1; 1 2 2 1; 7 3 4 8"), numbers = matrix_of("1 2; 3 4");
+    const matrix maxima = matrix_of("5 6; 7 8"), places = matrix_of("5 2; 12 15");
+    const matrix back = matrix_of("0 0 2 0; 0 1 0 0; 0 0 0 0; 3 0 0 4");
+    const fv_shape whole = SHAPE4(1, 4, 4, 1), small = SHAPE4(1, 2, 2, 1);
+    fv_attributes a = { .pool = { .kernel = { 2, 2 }, .stride = { 2, 2 }, .flat = 1 } };
+    for (int d = 0; d < DEVICES; d++) {
+        fv_context *c = fv_open(devices[d]);
+        fv_tape *t = fv_tape_new(c);
+        const fv_value x = fv_op_input(t, whole.dim, 4, FV_F32), v = fv_op_input(t, small.dim, 4, FV_F32);
+        const int32_t pool = fv_tape_append(t, FV_OP_max_pool2d, &a, &x, 1);
+        const fv_value y = fv_tape_output(t, pool, 0), index = fv_tape_output(t, pool, 1);
+        for (int i = 0; i < 4; i++) a.pool.shape[i] = whole.dim[i];
+        const fv_value put = FV_APPLY(t, FV_OP_max_pool2d_gradient, &a, index, v);
+        float result[16];
+        int32_t place[4];
+        fv_keep(t, y), fv_keep(t, index), fv_keep(t, put);
+        fv_program *p = fv_compile(t);
+        fv_write(p, x, image.value, 16 * sizeof(float));
+        fv_write(p, v, numbers.value, 4 * sizeof(float));
+        fv_run(p);
+        assert_int_equal(fv_read(p, y, result, 4 * sizeof(float)), FV_OK);
+        assert_matrix("maxima", devices[d], &maxima, result, &small, 0);
+        assert_int_equal(fv_read(p, index, place, sizeof place), FV_OK);
+        for (int i = 0; i < 4; i++) assert_int_equal(place[i], (int)places.value[i]);
+        assert_int_equal(fv_read(p, put, result, sizeof result), FV_OK);
+        assert_matrix("put back", devices[d], &back, result, &whole, 0);
+        assert_int_equal(fv_close(c), 0);
+    }
+}
+
 /* ---- Functions --------------------------------------------------------------------------------------------------- */
 
 static void functions(void **state) {
@@ -248,6 +280,7 @@ static void functions(void **state) {
     const matrix sigmoid = matrix_of(".1192029 .2689414 .5 .7310586 .8807971");
     const matrix slope = matrix_of(".1049936 .1966119 .25 .1966119 .1049936");
     const matrix tangent = matrix_of("-.9640276 -.7615942 0 .7615942 .9640276");
+    const matrix exponential_linear = matrix_of("-.8646647 -.6321206 0 1 2");
     const matrix probabilities = matrix_of(".0900306 .2447285 .6652410"),
                  logarithms = matrix_of("-2.4076060 -1.4076060 -.4076060");
     const fv_shape five[] = { { 1, { 5 } }, { 1, { 5 } } }, three = { 2, { 1, 3 } };
@@ -256,6 +289,7 @@ static void functions(void **state) {
     run_example("slope of the sigmoid", FV_OP_sigmoid_gradient, NULL, five, (const matrix[]){ sigmoid, ones }, 2,
                 &slope, 2e-7f);
     run_example("tanh", FV_OP_tanh, NULL, five, &u, 1, &tangent, 2e-7f);
+    run_example("ELU", FV_OP_elu, &(const fv_attributes){ .activation = { 1 } }, five, &u, 1, &exponential_linear, 2e-7f);
     run_example("softmax", FV_OP_softmax, &axis, &three, &logits, 1, &probabilities, 2e-7f);
     run_example("logarithm of softmax", FV_OP_log_softmax, &axis, &three, &logits, 1, &logarithms, 4e-7f);
 }
@@ -343,6 +377,7 @@ int main(void) {
         cmocka_unit_test(transposed_convolutions),
         cmocka_unit_test(sizes_of_convolution),
         cmocka_unit_test(pooling_examples),
+        cmocka_unit_test(pooling_and_unpooling),
         cmocka_unit_test(functions),
         cmocka_unit_test(cross_entropy_of_each_class),
         cmocka_unit_test(numbers_of_16_bits),

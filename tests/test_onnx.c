@@ -40,7 +40,8 @@ static bool same(const onnx_tensor *expected, const fv_shape *shape, const int64
         wanted.dim[i] = expected->dim[i];
         fits = fits && expected->dim[i] == shape->dim[i];
     }
-    if (!fits) return sprintf(why, "the shape is %s, not %s", fv_shape_text(shape, a), fv_shape_text(&wanted, b)), false;
+    if (!fits)
+        return sprintf(why, "the shape is %s, not %s", fv_shape_text(shape, a), fv_shape_text(&wanted, b)), false;
     for (int64_t i = 0; i < expected->elements; i++) {
         const int64_t at = order ? order[i] : i;
         double got;
@@ -73,9 +74,12 @@ static bool compare_output(fv_program *p, onnx_graph *g, int output, fv_value v,
     const size_t bytes = (size_t)fv_shape_elements(&shape) * fv_type_bytes(type);
     void *data = malloc(bytes + 1);
     bool good = false;
-    if (!expected || !expected->value) sprintf(why, "%.200s is no tensor of numbers", path);
-    else if (fv_read(p, v, data, bytes)) sprintf(why, "%.300s", fv_error(g->tape->object.context));
-    else good = same(expected, &shape, order, type, data, why);
+    if (!expected || !expected->value)
+        sprintf(why, "%.200s is no tensor of numbers", path);
+    else if (fv_read(p, v, data, bytes))
+        sprintf(why, "%.300s", fv_error(g->tape->object.context));
+    else
+        good = same(expected, &shape, order, type, data, why);
     free(data);
     free(order);
     onnx_tensor_free(expected);
@@ -173,7 +177,9 @@ static const char *reason_against(const char *name, const onnx_model *m) {
     return NULL;
 }
 
-typedef struct tally { int passed, inapplicable, failed; } tally;
+typedef struct tally {
+    int passed, inapplicable, failed;
+} tally;
 
 static void one(const char *kind, const char *name, tally *t) {
     char folder[900], path[950], why[700] = "";
@@ -190,9 +196,12 @@ static void one(const char *kind, const char *name, tally *t) {
     if (e && good) print_error("%s passes and does not belong to the exceptions (%s)\n", name, e);
     if (!m && !e) print_error("%s: %s\n", name, why);
     if (run.list) printf("%-70s %s%s\n", name, e ? "does not apply: " : good ? "passed" : "FAILED: ", e ? e : why);
-    if (e && !good) t->inapplicable++;
-    else if (e || !good) t->failed++;
-    else t->passed++;
+    if (e && !good)
+        t->inapplicable++;
+    else if (e || !good)
+        t->failed++;
+    else
+        t->passed++;
     onnx_model_free(m);
 }
 
@@ -213,7 +222,8 @@ static void tests_of(const char *kind) {
         if (!run.filter || !fnmatch(run.filter, name[i], 0)) one(kind, name[i], &t);
         free(name[i]);
     }
-    print_message("%s: %d passed on both backends, %d do not apply, %d failed\n", kind, t.passed, t.inapplicable, t.failed);
+    print_message("%s: %d passed on both backends, %d do not apply, %d failed\n", kind, t.passed, t.inapplicable,
+                  t.failed);
     assert_int_equal(t.failed, 0);
     if (!run.filter) assert_true(t.passed > 0);
 }
@@ -248,7 +258,8 @@ static bool find_data(char *why) {
     if (!access(path, R_OK)) return true;
     snprintf(run.unpacked, sizeof run.unpacked, "%.200s/onnxXXXXXX", temporary ? temporary : "/tmp");
     if (!mkdtemp(run.unpacked)) return run.unpacked[0] = 0, sprintf(why, "there is no temporary folder"), false;
-    snprintf(command, sizeof command, "tar xJf '%s'/onnx_node_tests_v*.tar.xz -C '%s' 2>/dev/null", run.folder, run.unpacked);
+    snprintf(command, sizeof command, "tar xJf '%s'/onnx_node_tests_v*.tar.xz -C '%s' 2>/dev/null", run.folder,
+             run.unpacked);
     if (system(command)) return sprintf(why, "%.300s has no archive that can be unpacked", run.folder), false;
     memcpy(run.folder, run.unpacked, sizeof run.folder);
     return true;
@@ -263,9 +274,12 @@ static void remove_data(void) {
 int main(int count, char **argument) {
     char why[400] = "";
     for (int i = 1; i < count; i++) {
-        if (!strcmp(argument[i], "--list")) run.list = true;
-        else if (!strcmp(argument[i], "--filter") && i + 1 < count) run.filter = argument[++i];
-        else return fprintf(stderr, "usage: test_onnx [--list] [--filter PATTERN]\n"), 2;
+        if (!strcmp(argument[i], "--list"))
+            run.list = true;
+        else if (!strcmp(argument[i], "--filter") && i + 1 < count)
+            run.filter = argument[++i];
+        else
+            return fprintf(stderr, "usage: test_onnx [--list] [--filter PATTERN]\n"), 2;
     }
     if (!find_data(why)) {
         remove_data();
@@ -273,9 +287,8 @@ int main(int count, char **argument) {
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(node_tests),      cmocka_unit_test(converted_tests),
-        cmocka_unit_test(operator_tests),  cmocka_unit_test(simple_tests),
-        cmocka_unit_test(exceptions_are_needed),
+        cmocka_unit_test(node_tests),   cmocka_unit_test(converted_tests),       cmocka_unit_test(operator_tests),
+        cmocka_unit_test(simple_tests), cmocka_unit_test(exceptions_are_needed),
     };
     for (int d = 0; d < DEVICES; d++) run.context[d] = fv_open(devices[d]);
     int failed = cmocka_run_group_tests_name("onnx", tests, NULL, NULL);

@@ -108,7 +108,8 @@ static void one_hot_kernel_is_a_crop(void **state) {
 static void gradients_are_adjoint(void **state) {
     static const char *const words[] = {
         "n2 h9 w7 c3 k8 r3 s3 stride2 pad1,0", "n1 h8 w9 c4 k6 r3 s2 groups2 dilation2,1 pad0,2,1,3",
-        "n2 h6 w5 c5 k5 r3 s3 groups5 pad1", "n1 h7 w7 c2 k3 r3 s3 flip stride3,2 pad2", "n1 h4 w4 c3 k2 r2 s2 pad4",
+        "n2 h6 w5 c5 k5 r3 s3 groups5 pad1",   "n1 h7 w7 c2 k3 r3 s3 flip stride3,2 pad2",
+        "n1 h4 w4 c3 k2 r2 s2 pad4",
     };
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         char line[3][PROBLEM_TEXT];
@@ -190,7 +191,8 @@ static void convolution_turns_with_its_image(void **state) {
             for (int64_t h = 0; h < s->dim[1]; h++)
                 for (int64_t w = 0; w < s->dim[2]; w++)
                     for (int64_t c = 0; c < s->dim[3]; c++)
-                        *at4(q->input[i].value, &q->input[i].shape, n, w, h, c) = *at4(p->input[i].value, s, n, h, w, c);
+                        *at4(q->input[i].value, &q->input[i].shape, n, w, h, c) =
+                            *at4(p->input[i].value, s, n, h, w, c);
     }
     double *a = run(p), *b = run(q);
     const fv_shape *s = &p->output[0].shape;
@@ -212,7 +214,8 @@ static void equal_filters_are_shared(void **state) {
         for (int64_t tap = 0; tap < 6; tap++)
             for (int64_t c = 0; c < 3; c++)
                 for (int64_t k = 0; k < 4; k++)
-                    local->input[1].value[((place * 6 + tap) * 3 + c) * 4 + k] = shared->input[1].value[(k * 6 + tap) * 3 + c];
+                    local->input[1].value[((place * 6 + tap) * 3 + c) * 4 + k] =
+                        shared->input[1].value[(k * 6 + tap) * 3 + c];
     double *a = run(shared), *b = run(local);
     assert_close("equal filters", a, b, elements_out(shared), 1e-5);
     free(a), free(b), problem_free(shared), problem_free(local);
@@ -223,8 +226,13 @@ static void equal_filters_are_shared(void **state) {
 /* The images of a batch do not see each other: a batch in another order, or in two parts, gives the same images. */
 static void batches_are_independent(void **state) {
     static const char *const operations[] = {
-        "conv2d n%d h7 w6 c3 k8 r3 s3 pad1", "max_pool2d n%d h6 w6 c5 r3 stride2", "avg_pool2d n%d h6 w6 c5 r2",
-        "lrn x%d,3,3,9 alpha0.5", "softmax x%d,10", "batch_norm_infer x%d,4,6", "dense x%d,20 o11",
+        "conv2d n%d h7 w6 c3 k8 r3 s3 pad1",
+        "max_pool2d n%d h6 w6 c5 r3 stride2",
+        "avg_pool2d n%d h6 w6 c5 r2",
+        "lrn x%d,3,3,9 alpha0.5",
+        "softmax x%d,10",
+        "batch_norm_infer x%d,4,6",
+        "dense x%d,20 o11",
     };
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
         char line[PROBLEM_TEXT], part[PROBLEM_TEXT];
@@ -287,7 +295,10 @@ static void pooling_forgets_places(void **state) {
 
 /* Layer, group, RMS and unit norm do not see the size of a sample; the first two no shift either. */
 static void norms_of_samples_forget_scale(void **state) {
-    static const struct { const char *line; double shift; } norm[] = {
+    static const struct {
+        const char *line;
+        double shift;
+    } norm[] = {
         { "layer_norm x5,12 epsilon0", 2 },
         { "group_norm x5,3,3,8 groups2 epsilon0", 2 },
         { "rms_norm x5,12 epsilon0", 0 },
@@ -365,9 +376,10 @@ static void gathering_and_scattering_are_adjoint(void **state) {
     problem_free(gather), problem_free(scatter), problem_free(hot), problem_free(dense);
 }
 
-/* Cross-entropy of logits = cross-entropy of their sigmoid; Huber's loss with a wide middle = half the squared error. */
+/* Cross-entropy of logits = that of their sigmoid; Huber's loss with a wide middle = half the squared error. */
 static void losses_have_two_forms(void **state) {
-    problem *logits = problem_of("binary_cross_entropy_logits x4,6 weight1", 27), *sigmoid = problem_of("sigmoid x4,6", 27);
+    problem *logits = problem_of("binary_cross_entropy_logits x4,6 weight1", 27),
+            *sigmoid = problem_of("sigmoid x4,6", 27);
     problem *probabilities = problem_of("binary_cross_entropy x4,6", 27);
     set_input(sigmoid, 0, logits->input[0].value);
     double *p = run(sigmoid);

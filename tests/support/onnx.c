@@ -1,13 +1,19 @@
-/* onnx.c - reads ONNX models and tensors: a walker over protobuf's wire format (a key, then a number or that many bytes)
- * and the fields of the few messages that tests of operators hold. Numbers of fields: onnx.proto of ONNX 1.22. */
+/* onnx.c - reads ONNX models and tensors: a walker over protobuf's wire format (a key, then a number or that many
+ * bytes) and the fields of the few messages that tests of operators hold. Numbers of fields: onnx.proto of ONNX 1.22. */
 #include "support/onnx.h"
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- The wire ---------------------------------------------------------------------------------------------------- */
 
-typedef struct span { const uint8_t *at, *end; } span;
-typedef struct field { int number, wire; uint64_t integer; span bytes; } field; /* wire 0 number, 1 and 5 fixed, 2 bytes */
+typedef struct span {
+    const uint8_t *at, *end;
+} span;
+typedef struct field {
+    int number, wire;
+    uint64_t integer;
+    span bytes;
+} field; /* wire 0 number, 1 and 5 fixed, 2 bytes */
 
 static bool varint(span *s, uint64_t *out) {
     *out = 0;
@@ -28,8 +34,10 @@ static bool next(span *s, field *f, bool *good) {
     f->wire = key & 7;
     if (f->wire == 0) return *good = varint(s, &f->integer) && *good;
     length = f->wire == 1 ? 8 : 4;
-    if (f->wire == 2) *good = varint(s, &length) && *good;
-    else if (f->wire != 1 && f->wire != 5) *good = false;
+    if (f->wire == 2)
+        *good = varint(s, &length) && *good;
+    else if (f->wire != 1 && f->wire != 5)
+        *good = false;
     if (!*good || length > (uint64_t)(s->end - s->at)) return *good = false;
     f->bytes = (span){ s->at, s->at + length };
     s->at += length;
@@ -70,10 +78,19 @@ static double half_of(uint64_t bits) {
 
 static int width_of(int type) {
     switch (type) {
-    case ONNX_UINT8: case ONNX_INT8: case ONNX_BOOL: return 1;
-    case ONNX_UINT16: case ONNX_INT16: case ONNX_FLOAT16: case ONNX_BFLOAT16: return 2;
-    case ONNX_FLOAT: case ONNX_INT32: case ONNX_UINT32: return 4;
-    case ONNX_INT64: case ONNX_UINT64: case ONNX_DOUBLE: return 8;
+    case ONNX_UINT8:
+    case ONNX_INT8:
+    case ONNX_BOOL: return 1;
+    case ONNX_UINT16:
+    case ONNX_INT16:
+    case ONNX_FLOAT16:
+    case ONNX_BFLOAT16: return 2;
+    case ONNX_FLOAT:
+    case ONNX_INT32:
+    case ONNX_UINT32: return 4;
+    case ONNX_INT64:
+    case ONNX_UINT64:
+    case ONNX_DOUBLE: return 8;
     default: return 0;
     }
 }
@@ -123,10 +140,14 @@ static bool read_values(onnx_tensor *t, span s) {
     bool good = bits != NULL;
     int64_t count = 0;
     for (field f; good && next(&s, &f, &good);) {
-        if (f.number == 9) good = numbers(f.bytes, width, bits, &count, t->elements);            /* raw_data    */
-        else if (f.number == 4) good = repeated(&f, 4, bits, &count, t->elements);               /* float_data  */
-        else if (f.number == 10) good = repeated(&f, 8, bits, &count, t->elements);              /* double_data */
-        else if (f.number == 5 || f.number == 7 || f.number == 11) good = repeated(&f, 0, bits, &count, t->elements);
+        if (f.number == 9)
+            good = numbers(f.bytes, width, bits, &count, t->elements); /* raw_data    */
+        else if (f.number == 4)
+            good = repeated(&f, 4, bits, &count, t->elements); /* float_data  */
+        else if (f.number == 10)
+            good = repeated(&f, 8, bits, &count, t->elements); /* double_data */
+        else if (f.number == 5 || f.number == 7 || f.number == 11)
+            good = repeated(&f, 0, bits, &count, t->elements);
     }
     good = good && count == t->elements && (t->value = calloc((size_t)t->elements + 1, sizeof(double)));
     for (int64_t i = 0; good && i < t->elements; i++) t->value[i] = number_of(t->type, bits[i]);
@@ -141,9 +162,12 @@ static onnx_tensor *tensor_of(span message) {
     int64_t rank = 0;
     span s = message;
     for (field f; good && next(&s, &f, &good);) {
-        if (f.number == 1) good = repeated(&f, 0, dims, &rank, ONNX_RANK);
-        else if (f.number == 2) t->type = (int)f.integer;
-        else if (f.number == 8) good = copy_text(t->name, sizeof t->name, f.bytes);
+        if (f.number == 1)
+            good = repeated(&f, 0, dims, &rank, ONNX_RANK);
+        else if (f.number == 2)
+            t->type = (int)f.integer;
+        else if (f.number == 8)
+            good = copy_text(t->name, sizeof t->name, f.bytes);
     }
     if (good) {
         t->rank = (int)rank;
@@ -186,7 +210,9 @@ static bool node_of(onnx_node *n, span s) {
         case 1: good = n->input_count < ONNX_OPERANDS && copy_text(n->input[n->input_count++], 80, f.bytes); break;
         case 2: good = n->output_count < ONNX_OPERANDS && copy_text(n->output[n->output_count++], 80, f.bytes); break;
         case 4: good = copy_text(n->operator, sizeof n->operator, f.bytes); break;
-        case 5: good = n->attribute_count < ONNX_ATTRIBUTES && attribute_of(&n->attribute[n->attribute_count++], f.bytes); break;
+        case 5:
+            good = n->attribute_count < ONNX_ATTRIBUTES && attribute_of(&n->attribute[n->attribute_count++], f.bytes);
+            break;
         case 7: good = copy_text(n->domain, sizeof n->domain, f.bytes); break;
         }
     }
@@ -221,8 +247,10 @@ static bool opset_of(onnx_model *m, span s) {
     bool good = true, own = true;
     int64_t version = 0;
     for (field f; good && next(&s, &f, &good);) {
-        if (f.number == 1) own = size_of(f.bytes) == 0;
-        else if (f.number == 2) version = (int64_t)f.integer;
+        if (f.number == 1)
+            own = size_of(f.bytes) == 0;
+        else if (f.number == 2)
+            version = (int64_t)f.integer;
     }
     if (own) m->opset = version;
     return good;
@@ -248,8 +276,10 @@ onnx_model *onnx_read_model(const char *path) {
     onnx_model *m = calloc(1, sizeof *m);
     bool good = data && m && (m->node = calloc(ONNX_NODES, sizeof *m->node));
     for (field f; good && next(&s, &f, &good);) {
-        if (f.number == 7) good = graph_of(m, f.bytes);
-        else if (f.number == 8) good = opset_of(m, f.bytes);
+        if (f.number == 7)
+            good = graph_of(m, f.bytes);
+        else if (f.number == 8)
+            good = opset_of(m, f.bytes);
     }
     free(data);
     if (!good) onnx_model_free(m), m = NULL;

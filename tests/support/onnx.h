@@ -98,6 +98,7 @@ void onnx_give_known(onnx_graph *, int output, const onnx_tensor *);
 
 /* Some small compositions that several operators share. */
 fv_value onnx_reshaped(onnx_graph *, fv_value, int rank, const int64_t *dims);
+fv_value onnx_power(onnx_graph *, fv_value, double exponent);
 fv_value onnx_scaled(onnx_graph *, fv_value, double a, double b); /* a x + b */
 
 typedef void onnx_recorder(onnx_graph *);

@@ -1,6 +1,6 @@
 /* onnx_graph.c - the values of an ONNX graph on a tape. A value may exist in ONNX's layout (plain) and with channels
- * last; what is known before the run (inputs, weights, constants) is turned on the host, what is computed by a transpose
- * on the tape. Types that Fovea lacks are given in one that holds their numbers: f64 and f16 as f32 (Fovea computes in
+ * last; what is known before the run (inputs, weights, constants) is turned on the host, what is computed by a
+ * transpose on the tape. Types that Fovea lacks are given in one that holds their numbers: f64 and f16 as f32 (Fovea computes in
  * f32), i64 indices as i32, bool as u8. Integers are not given as f32: arithmetic of integers is another thing. */
 #include "support/onnx.h"
 #include "core/core.h"
@@ -130,7 +130,8 @@ fv_value onnx_transpose(onnx_graph *g, fv_value v, const int *axes) {
 fv_value onnx_permuted(onnx_graph *g, int input, const int *axes) {
     const onnx_value *v = operand(g, input);
     if (!v) return none;
-    if (!v->known) return v->plain.id ? onnx_transpose(g, v->plain, axes) : onnx_cannot(g, "a computed value is turned");
+    if (!v->known)
+        return v->plain.id ? onnx_transpose(g, v->plain, axes) : onnx_cannot(g, "a computed value is turned");
     if (!is_real(v->known)) return onnx_cannot(g, "arithmetic of a type that is not real (%d)", v->known->type);
     return fed(g, v->known, FV_F32, axes);
 }
@@ -195,9 +196,12 @@ fv_value onnx_last_index(onnx_graph *g, int input, int64_t modulus) {
 fv_value onnx_index(onnx_graph *g, int input) { return onnx_wrapped(g, input, 0); }
 
 fv_value onnx_typed(onnx_graph *g, int input) {
-    static const struct { int onnx; fv_type type; } types[] = {
-        { ONNX_FLOAT, FV_F32 },       { ONNX_FLOAT16, FV_F16 }, { ONNX_BFLOAT16, FV_BF16 }, { ONNX_UINT8, FV_U8 },
-        { ONNX_INT32, FV_I32 },       { ONNX_BOOL, FV_U8 },
+    static const struct {
+        int onnx;
+        fv_type type;
+    } types[] = {
+        { ONNX_FLOAT, FV_F32 }, { ONNX_FLOAT16, FV_F16 }, { ONNX_BFLOAT16, FV_BF16 },
+        { ONNX_UINT8, FV_U8 },  { ONNX_INT32, FV_I32 },   { ONNX_BOOL, FV_U8 },
     };
     const onnx_value *v = operand(g, input);
     if (!v || !v->known) return v ? v->plain : none;
@@ -261,8 +265,10 @@ int onnx_record(onnx_graph *g, fv_tape *tape, const onnx_model *m, onnx_tensor *
     for (int n = 0; n < m->node_count && !g->why[0]; n++) {
         g->node = &m->node[n];
         onnx_recorder *record = onnx_recorder_of(g->node->operator);
-        if (record) record(g);
-        else onnx_cannot(g, "there is no %s", g->node->operator);
+        if (record)
+            record(g);
+        else
+            onnx_cannot(g, "there is no %s", g->node->operator);
         if (tape->object.context->status) break;
     }
     return g->why[0] || tape->object.context->status ? -1 : 0;

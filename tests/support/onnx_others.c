@@ -24,6 +24,17 @@ static void gather(onnx_graph *g) {
     if (numbers.id) onnx_give(g, 0, FV_APPLY(g->tape, FV_OP_gather, &a, x, numbers));
 }
 
+/* Other numbers for each line along the axis. */
+static void gather_elements(onnx_graph *g) {
+    const int axis = onnx_axis(g, "axis", 0, onnx_rank(g, 0));
+    const fv_value x = moved(g, onnx_plain(g, 0), axis, false);
+    if (!x.id) return;
+    const int last = onnx_shape(g, x)->rank - 1;
+    const fv_value numbers = moved(g, onnx_wrapped(g, 1, onnx_shape(g, x)->dim[last]), axis, false);
+    const fv_attributes a = { .gather = { .axis = last, .batch = last } };
+    if (numbers.id) onnx_give(g, 0, moved(g, FV_APPLY(g->tape, FV_OP_gather, &a, x, numbers), axis, true));
+}
+
 static void one_hot(onnx_graph *g) {
     const onnx_tensor *depth = onnx_known(g, 1), *values = onnx_known(g, 2);
     if (!depth || !values) return;
@@ -34,6 +45,16 @@ static void one_hot(onnx_graph *g) {
     const fv_value y = FV_APPLY(g->tape, FV_OP_one_hot, &a, numbers);
     const fv_value between = onnx_scaled(g, y, values->value[1] - values->value[0], values->value[0]);
     onnx_give(g, 0, moved(g, between, onnx_axis(g, "axis", -1, rank), true));
+}
+
+static void hardmax(onnx_graph *g) {
+    const fv_value x = onnx_plain(g, 0);
+    if (!x.id) return;
+    const fv_shape s = *onnx_shape(g, x);
+    const int axis = onnx_axis(g, "axis", -1, s.rank);
+    const fv_attributes along = { .reduce = { .axes = 1u << axis } }, hot = { .gather = { .size = s.dim[axis] } };
+    const fv_value best = FV_APPLY(g->tape, FV_OP_argmax, &along, x);
+    onnx_give(g, 0, moved(g, FV_APPLY(g->tape, FV_OP_one_hot, &hot, best), axis, true));
 }
 
 /* The smallest are the largest of -x. */
@@ -61,8 +82,10 @@ static void depth_to_space(onnx_graph *g) {
     const fv_shape s = *onnx_shape(g, x);
     const int64_t n = s.dim[0], c = s.dim[1] / (b * b), h = s.dim[2], w = s.dim[3];
     const bool columns = !strcmp(onnx_text(g, "mode", "DCR"), "CRD");
-    const fv_value cut = onnx_reshaped(g, x, 6, columns ? (const int64_t[]){ n, c, b, b, h, w } : (const int64_t[]){ n, b, b, c, h, w });
-    const fv_value y = onnx_transpose(g, cut, columns ? (const int[]){ 0, 1, 4, 2, 5, 3 } : (const int[]){ 0, 3, 4, 1, 5, 2 });
+    const fv_value cut =
+        onnx_reshaped(g, x, 6, columns ? (const int64_t[]){ n, c, b, b, h, w } : (const int64_t[]){ n, b, b, c, h, w });
+    const fv_value y =
+        onnx_transpose(g, cut, columns ? (const int[]){ 0, 1, 4, 2, 5, 3 } : (const int[]){ 0, 3, 4, 1, 5, 2 });
     onnx_give(g, 0, onnx_reshaped(g, y, 4, (const int64_t[]){ n, c, h * b, w * b }));
 }
 
@@ -138,7 +161,7 @@ static fv_value class_weights(onnx_graph *g, int input, int64_t classes) {
     return v;
 }
 
-/* Minus the score of the target's class, weighted; scores [n, classes, ..]. A number that is no class weighs nothing. */
+/* Minus the score of the target's class, weighted; scores [n, classes, ..]. What is no class weighs nothing. */
 static void pick(onnx_graph *g, fv_value scores) {
     const fv_value last = moved(g, scores, 1, false), target = onnx_index(g, 1);
     if (!last.id || !target.id) return;
@@ -156,19 +179,28 @@ static void pick(onnx_graph *g, fv_value scores) {
 
 static void negative_log_likelihood(onnx_graph *g) { pick(g, onnx_plain(g, 0)); }
 
-/* As the composition that ONNX defines; Fovea's own loss in one operation is compared with PyTorch elsewhere. */
+/* Fovea's loss on scores with the classes last; a mean divides by the weights of the labels that count. */
 static void softmax_cross_entropy(onnx_graph *g) {
-    const fv_value x = onnx_plain(g, 0);
-    if (!x.id) return;
-    const fv_value logarithms = fv_op_log_softmax(g->tape, x, 1);
-    pick(g, logarithms);
-    onnx_give(g, 1, logarithms);
+    const fv_value x = onnx_plain(g, 0), last = moved(g, x, 1, false), target = onnx_index(g, 1);
+    const onnx_attribute *ignored = onnx_attribute_of(g, "ignore_index");
+    const char *reduction = onnx_text(g, "reduction", "mean");
+    fv_attributes a = { .loss = { .ignore = ignored != NULL, .label = ignored ? (int32_t)ignored->integer : 0 } };
+    const fv_value weights = onnx_has(g, 2) ? onnx_plain(g, 2) : (fv_value){ 0 };
+    if (!last.id || !target.id) return;
+    fv_value loss = FV_APPLY(g->tape, FV_OP_softmax_cross_entropy, &a, last, target, weights);
+    if (strcmp(reduction, "none")) loss = fv_op_sum(g->tape, loss, NULL, 0, false);
+    if (!strcmp(reduction, "mean"))
+        loss = fv_op_mul(g->tape, loss, FV_APPLY(g->tape, FV_OP_target_scale, &a, target, weights));
+    onnx_give(g, 0, loss);
+    onnx_give(g, 1, fv_op_log_softmax(g->tape, x, 1));
 }
 
 const onnx_operator onnx_other_operators[] = {
     { "DepthToSpace", depth_to_space },
     { "Gather", gather },
+    { "GatherElements", gather_elements },
     { "GroupNormalization", group_normalization },
+    { "Hardmax", hardmax },
     { "InstanceNormalization", instance_normalization },
     { "LayerNormalization", layer_normalization },
     { "LpNormalization", lp_normalization },

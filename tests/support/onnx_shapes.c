@@ -5,7 +5,7 @@
 
 /* ---- Shapes ------------------------------------------------------------------------------------------------------ */
 
-/* Numbers of an input (of newer operator sets) or of an attribute (of older ones): count, or -1 when neither is there. */
+/* Numbers of an input (newer operator sets) or of an attribute (older ones): count, or -1 when neither is there. */
 static int numbers(onnx_graph *g, int input, const char *attribute, int64_t out[ONNX_LIST]) {
     const onnx_attribute *a = attribute ? onnx_attribute_of(g, attribute) : NULL;
     if (a) memcpy(out, a->list, sizeof a->list);
@@ -116,28 +116,40 @@ static void split(onnx_graph *g) {
     for (int i = 0; i < parts && i < count; begin += sizes[i++]) onnx_give(g, i, sliced(g, x, axis, begin, sizes[i]));
 }
 
+/* Ends beyond the axis are its ends; a negative step runs down to before the first element. */
 static void slice(onnx_graph *g) {
-    fv_value x = onnx_plain(g, 0);
+    const fv_value x = onnx_plain(g, 0);
     int64_t starts[ONNX_LIST], ends[ONNX_LIST], axes[ONNX_LIST], steps[ONNX_LIST];
     const int count = numbers(g, 1, "starts", starts);
     numbers(g, 2, "ends", ends);
     const int named = numbers(g, 3, "axes", axes), stepped = numbers(g, 4, NULL, steps);
-    for (int i = 0; x.id && i < count; i++) {
-        const int axis = (int)counted(named < 0 ? i : axes[i], onnx_shape(g, x)->rank);
-        const int64_t size = onnx_shape(g, x)->dim[axis];
-        int64_t begin = counted(starts[i], (int)size), end = counted(ends[i], (int)size);
-        if (stepped >= 0 && steps[i] != 1) x = onnx_cannot(g, "slice has no steps");
-        begin = begin < 0 ? 0 : begin > size ? size : begin;
-        end = end < 0 ? 0 : end > size ? size : end;
-        if (x.id) x = sliced(g, x, axis, begin, end - begin);
+    if (!x.id) return;
+    const fv_shape s = *onnx_shape(g, x);
+    int64_t begin[FV_RANK] = { 0 }, size[FV_RANK], step[FV_RANK];
+    for (int i = 0; i < s.rank; i++) size[i] = s.dim[i], step[i] = 1;
+    for (int i = 0; i < count; i++) {
+        const int axis = (int)counted(named < 0 ? i : axes[i], s.rank);
+        const int64_t n = s.dim[axis], by = stepped < 0 ? 1 : steps[i], least = by < 0 ? -1 : 0, most = by < 0 ? n - 1 : n;
+        int64_t from = starts[i] < 0 ? starts[i] + n : starts[i], to = ends[i] < 0 ? ends[i] + n : ends[i];
+        from = from < least ? least : from > most ? most : from;
+        to = to < least ? least : to > most ? most : to;
+        begin[axis] = from;
+        step[axis] = by;
+        size[axis] = by < 0 ? (from - to - by - 1) / -by : (to - from + by - 1) / by;
     }
-    if (x.id) onnx_give(g, 0, x);
+    onnx_give(g, 0, fv_op_strided_slice(g->tape, x, begin, size, step));
 }
 
 /* A number around, or the image mirrored, its edge, or itself again; negative counts cut off. */
 static void pad(onnx_graph *g) {
-    static const struct { const char *onnx; fv_pad_mode mode; } modes[] = {
-        { "constant", FV_PAD_CONSTANT }, { "reflect", FV_PAD_REFLECT }, { "edge", FV_PAD_REPLICATE }, { "wrap", FV_PAD_CIRCULAR },
+    static const struct {
+        const char *onnx;
+        fv_pad_mode mode;
+    } modes[] = {
+        { "constant", FV_PAD_CONSTANT },
+        { "reflect", FV_PAD_REFLECT },
+        { "edge", FV_PAD_REPLICATE },
+        { "wrap", FV_PAD_CIRCULAR },
     };
     const fv_value x = onnx_number(g, 0);
     int64_t pads[ONNX_LIST], axes[ONNX_LIST];
@@ -216,21 +228,64 @@ static bool axes_of(onnx_graph *g, fv_reduce_attributes *out) {
     return true;
 }
 
-static void reduce(onnx_graph *g, fv_op before, fv_op op) {
-    fv_value x = onnx_plain(g, 0);
+/* One function of the elements, a reduction, one function of the result. */
+static void reduce(onnx_graph *g, fv_op before, fv_op op, fv_op after) {
+    fv_value x = onnx_number(g, 0);
     fv_attributes a = { 0 };
     if (!x.id) return;
-    if (before == FV_OP_mul) x = fv_op_mul(g->tape, x, x);
-    else if (before != FV_OP_NONE) x = FV_APPLY(g->tape, before, NULL, x);
+    if (before != FV_OP_NONE) x = FV_APPLY(g->tape, before, NULL, x);
     const bool some = axes_of(g, &a.reduce);
-    onnx_give(g, 0, some ? FV_APPLY(g->tape, op, &a, x) : FV_APPLY(g->tape, FV_OP_copy, NULL, x));
+    fv_value y = some ? FV_APPLY(g->tape, op, &a, x) : FV_APPLY(g->tape, FV_OP_copy, NULL, x);
+    if (after != FV_OP_NONE) y = FV_APPLY(g->tape, after, NULL, y);
+    onnx_give(g, 0, y);
 }
 
-static void reduce_sum(onnx_graph *g) { reduce(g, FV_OP_NONE, FV_OP_sum); }
-static void reduce_mean(onnx_graph *g) { reduce(g, FV_OP_NONE, FV_OP_mean); }
-static void reduce_max(onnx_graph *g) { reduce(g, FV_OP_NONE, FV_OP_max); }
-static void reduce_l1(onnx_graph *g) { reduce(g, FV_OP_abs, FV_OP_sum); }
-static void reduce_sum_square(onnx_graph *g) { reduce(g, FV_OP_mul, FV_OP_sum); }
+#define REDUCTION(name, before, op, after)                                                                             \
+    static void name(onnx_graph *g) { reduce(g, FV_OP_##before, FV_OP_##op, FV_OP_##after); }
+REDUCTION(reduce_l1, abs, sum, NONE)
+REDUCTION(reduce_l2, square, sum, sqrt)
+REDUCTION(reduce_log_sum, NONE, sum, log)
+REDUCTION(reduce_log_sum_exp, NONE, logsumexp, NONE)
+REDUCTION(reduce_max, NONE, max, NONE)
+REDUCTION(reduce_mean, NONE, mean, NONE)
+REDUCTION(reduce_min, NONE, min, NONE)
+REDUCTION(reduce_product, NONE, prod, NONE)
+REDUCTION(reduce_sum, NONE, sum, NONE)
+REDUCTION(reduce_sum_square, square, sum, NONE)
+
+static void extreme(onnx_graph *g, fv_op op) {
+    const fv_value x = onnx_plain(g, 0);
+    const fv_attributes a = { .reduce = { .axes = 1u << onnx_axis(g, "axis", 0, onnx_rank(g, 0)),
+                                          .keep_dims = (int32_t)onnx_integer(g, "keepdims", 1) } };
+    if (onnx_integer(g, "select_last_index", 0))
+        onnx_cannot(g, "the last of equals");
+    else if (x.id)
+        onnx_give(g, 0, FV_APPLY(g->tape, op, &a, x));
+}
+static void arg_max(onnx_graph *g) { extreme(g, FV_OP_argmax); }
+static void arg_min(onnx_graph *g) { extreme(g, FV_OP_argmin); }
+
+static void cumulative_sum(onnx_graph *g) {
+    const fv_value x = onnx_number(g, 0);
+    const onnx_tensor *axis = onnx_known(g, 1);
+    if (!x.id || !axis) return;
+    const fv_attributes a = { .cumsum = { (int32_t)axis->value[0], (int32_t)onnx_integer(g, "exclusive", 0),
+                                          (int32_t)onnx_integer(g, "reverse", 0) } };
+    onnx_give(g, 0, FV_APPLY(g->tape, FV_OP_cumsum, &a, x));
+}
+
+/* (x - mean) / deviation over these axes */
+static void mean_variance_normalization(onnx_graph *g) {
+    const fv_value x = onnx_plain(g, 0);
+    const onnx_attribute *axes = onnx_attribute_of(g, "axes");
+    fv_attributes a = { .reduce = { .axes = axes ? 0 : 1 | 4 | 8, .keep_dims = 1 } };
+    if (!x.id) return;
+    for (int i = 0; axes && i < axes->count; i++) a.reduce.axes |= 1u << counted(axes->list[i], onnx_shape(g, x)->rank);
+    const int32_t made = fv_tape_append(g->tape, FV_OP_variance, &a, &x, 1);
+    if (made < 0) return;
+    const fv_value deviation = FV_APPLY(g->tape, FV_OP_sqrt, NULL, fv_tape_output(g->tape, made, 0));
+    onnx_give(g, 0, fv_op_div(g->tape, fv_op_sub(g->tape, x, fv_tape_output(g->tape, made, 1)), deviation));
+}
 
 /* ---- Products ---------------------------------------------------------------------------------------------------- */
 
@@ -252,25 +307,30 @@ static void gemm(onnx_graph *g) {
 }
 
 static void matmul(onnx_graph *g) {
-    if (onnx_rank(g, 1) != 2) {
-        onnx_cannot(g, "a product of batches of matrices");
-        return;
-    }
-    const fv_value a = onnx_plain(g, 0), b = onnx_permuted(g, 1, (const int[]){ 1, 0 });
-    if (a.id && b.id) onnx_give(g, 0, fv_op_dense(g->tape, a, b));
+    const fv_value a = onnx_plain(g, 0), b = onnx_plain(g, 1);
+    if (a.id && b.id) onnx_give(g, 0, fv_op_matmul(g->tape, a, b, false, false));
 }
 
 const onnx_operator onnx_shape_operators[] = {
+    { "ArgMax", arg_max },
+    { "ArgMin", arg_min },
     { "CenterCropPad", center_crop_pad },
     { "Concat", concat },
+    { "CumSum", cumulative_sum },
     { "Expand", expand },
     { "Flatten", flatten },
     { "Gemm", gemm },
     { "MatMul", matmul },
+    { "MeanVarianceNormalization", mean_variance_normalization },
     { "Pad", pad },
     { "ReduceL1", reduce_l1 },
+    { "ReduceL2", reduce_l2 },
+    { "ReduceLogSum", reduce_log_sum },
+    { "ReduceLogSumExp", reduce_log_sum_exp },
     { "ReduceMax", reduce_max },
     { "ReduceMean", reduce_mean },
+    { "ReduceMin", reduce_min },
+    { "ReduceProd", reduce_product },
     { "ReduceSum", reduce_sum },
     { "ReduceSumSquare", reduce_sum_square },
     { "Reshape", reshape },

@@ -6,7 +6,10 @@
 #include <string.h>
 
 /* Attributes of a window over the image `of`, for one row or for two axes; sizes is the kernel's extent. */
-typedef struct window { int32_t kernel[2], stride[2], dilation[2], pad[4]; int axes; } window;
+typedef struct window {
+    int32_t kernel[2], stride[2], dilation[2], pad[4];
+    int axes;
+} window;
 
 static void pair(const onnx_graph *g, const char *name, int axes, int32_t out[2]) {
     const onnx_attribute *a = onnx_attribute_of(g, name);
@@ -69,7 +72,8 @@ static void conv_transpose(onnx_graph *g) {
     const fv_value x = onnx_last(g, 0), w = onnx_last(g, 1);
     if (!x.id || !w.id) return;
     const fv_shape in = *onnx_shape(g, x), kernel = *onnx_shape(g, w);
-    window at = window_of(g, (fv_value){ 0 }, onnx_rank(g, 0), (const int32_t[]){ (int32_t)kernel.dim[1], (int32_t)kernel.dim[2] });
+    window at = window_of(g, (fv_value){ 0 }, onnx_rank(g, 0),
+                          (const int32_t[]){ (int32_t)kernel.dim[1], (int32_t)kernel.dim[2] });
     fv_attributes a = { .conv = conv_of(g, &at) };
     int32_t extra[2] = { 0, 0 };
     const onnx_attribute *shape = onnx_attribute_of(g, "output_shape");
@@ -77,7 +81,8 @@ static void conv_transpose(onnx_graph *g) {
     if (onnx_attribute_of(g, "output_padding")) pair(g, "output_padding", at.axes, extra);
     if (at.axes == 1) extra[0] = 0;
     for (int i = 0; i < 2; i++) {
-        const int64_t whole = (in.dim[1 + i] - 1) * at.stride[i] + at.dilation[i] * (kernel.dim[1 + i] - 1) + 1 + extra[i];
+        const int64_t whole =
+            (in.dim[1 + i] - 1) * at.stride[i] + at.dilation[i] * (kernel.dim[1 + i] - 1) + 1 + extra[i];
         int64_t *const out = &a.conv.shape[1 + i];
         const int given = i - (2 - at.axes);
         *out = whole - at.pad[2 * i] - at.pad[2 * i + 1];
@@ -135,7 +140,8 @@ static void max_pool(onnx_graph *g) {
     if (a.pool.flat) onnx_give_last(g, 1, whole_index(g, fv_tape_output(g->tape, made, 1), &shape), onnx_rank(g, 0));
 }
 
-/* Back to the image that was pooled. Its size follows from the window or is given; the numbers are those of the former. */
+/* Back to the image that was pooled. Its size follows from the window, or is given: then the numbers are still those of
+ * the former. */
 static void max_unpool(onnx_graph *g) {
     const fv_value x = onnx_last(g, 0);
     const onnx_tensor *numbers = onnx_known(g, 1), *size = onnx_has(g, 2) ? onnx_known(g, 2) : NULL;
@@ -145,7 +151,8 @@ static void max_unpool(onnx_graph *g) {
     a.pool.flat = 1;
     a.pool.shape[0] = s.dim[0], a.pool.shape[3] = s.dim[3];
     for (int i = 0; i < 2; i++)
-        a.pool.shape[1 + i] = (s.dim[1 + i] - 1) * a.pool.stride[i] + a.pool.kernel[i] - a.pool.pad[2 * i] - a.pool.pad[2 * i + 1];
+        a.pool.shape[1 + i] =
+            (s.dim[1 + i] - 1) * a.pool.stride[i] + a.pool.kernel[i] - a.pool.pad[2 * i] - a.pool.pad[2 * i + 1];
     const int64_t cells = a.pool.shape[1] * a.pool.shape[2];
     const fv_value index = onnx_last_index(g, 1, cells);
     if (!index.id) return;
@@ -162,6 +169,18 @@ static void average_pool(onnx_graph *g) {
     if (!x.id || !pool_of(g, x, &a.pool)) return;
     a.pool.exclude_padding = !onnx_integer(g, "count_include_pad", 0);
     onnx_give_last(g, 0, FV_APPLY(g->tape, FV_OP_avg_pool2d, &a, x), onnx_rank(g, 0));
+}
+
+/* The p-th root of the sum of |x|^p: an average of them, times the cells of a window. */
+static void lp_pool(onnx_graph *g) {
+    const fv_value x = onnx_last(g, 0);
+    const double p = (double)onnx_integer(g, "p", 2);
+    fv_attributes a = { 0 };
+    if (!x.id || !pool_of(g, x, &a.pool)) return;
+    const fv_value powers = onnx_power(g, FV_APPLY(g->tape, FV_OP_abs, NULL, x), p);
+    const fv_value mean = FV_APPLY(g->tape, FV_OP_avg_pool2d, &a, powers);
+    const fv_value sum = onnx_scaled(g, mean, (double)a.pool.kernel[0] * a.pool.kernel[1], 0);
+    onnx_give_last(g, 0, onnx_power(g, sum, 1 / p), onnx_rank(g, 0));
 }
 
 static void global(onnx_graph *g, fv_op op) {
@@ -187,11 +206,13 @@ static bool sizes_of(onnx_graph *g, const fv_shape *x, int scales_input, int64_t
         const int64_t axis = axes ? axes->list[i] : i;
         if (axis >= 2) factor[axis - 2] = scaled ? given->value[i] : given->value[i] / (double)x->dim[axis - 1];
     }
-    if (strcmp(policy, "stretch")) factor[0] = factor[1] = strcmp(policy, "not_larger") ? fmax(factor[0], factor[1]) : fmin(factor[0], factor[1]);
+    if (strcmp(policy, "stretch"))
+        factor[0] = factor[1] = strcmp(policy, "not_larger") ? fmax(factor[0], factor[1]) : fmin(factor[0], factor[1]);
     for (int i = 0; i < 2; i++) {
         const double wanted = (double)x->dim[1 + i] * factor[i];
         out[i] = (int64_t)(scaled ? floor(wanted + 1e-9) : floor(wanted + 0.5));
-        if (scaled && fabs(wanted - (double)out[i]) > 1e-6) return onnx_cannot(g, "a factor that is not output / input"), false;
+        if (scaled && fabs(wanted - (double)out[i]) > 1e-6)
+            return onnx_cannot(g, "a factor that is not output / input"), false;
     }
     return true;
 }
@@ -201,30 +222,39 @@ static bool has_ties(const fv_shape *x, const fv_resize_attributes *a) {
     for (int axis = 0; axis < 2; axis++)
         for (int64_t p = 0; p < a->output[axis]; p++) {
             const int64_t n = x->dim[1 + axis], m = a->output[axis]; /* half pixels: (2 p + 1) n / (2 m) - 1 / 2 */
-            if (a->corners == FV_HALF_PIXEL ? (2 * p + 1) * n % (2 * m) == 0 && (2 * p + 1) * n / (2 * m) > 0 && (2 * p + 1) * n / (2 * m) < n
-                                            : m > 1 && 2 * p * (n - 1) % (2 * (m - 1)) == m - 1) return true;
+            if (a->corners == FV_HALF_PIXEL
+                    ? (2 * p + 1) * n % (2 * m) == 0 && (2 * p + 1) * n / (2 * m) > 0 && (2 * p + 1) * n / (2 * m) < n
+                    : m > 1 && 2 * p * (n - 1) % (2 * (m - 1)) == m - 1)
+                return true;
         }
     return false;
 }
 
 static void resample(onnx_graph *g, int scales_input, const char *otherwise, const char *rounding) {
     const fv_value x = onnx_last(g, 0);
-    const char *mode = onnx_text(g, "mode", "nearest"), *corners = onnx_text(g, "coordinate_transformation_mode", otherwise);
+    const char *mode = onnx_text(g, "mode", "nearest"),
+               *corners = onnx_text(g, "coordinate_transformation_mode", otherwise);
     const char *nearest = onnx_text(g, "nearest_mode", rounding);
     fv_attributes a = { .resize = { .interpolation = strcmp(mode, "nearest") ? FV_BILINEAR : FV_NEAREST } };
     if (!x.id) return;
     const fv_shape s = *onnx_shape(g, x);
     if (!strcmp(mode, "cubic")) onnx_cannot(g, "cubic interpolation");
     if (onnx_integer(g, "antialias", 0)) onnx_cannot(g, "antialiasing");
-    if (!strcmp(corners, "align_corners")) a.resize.corners = FV_ALIGN_CORNERS;
-    else if (!strcmp(corners, "asymmetric")) a.resize.corners = FV_ASYMMETRIC;
-    else if (strcmp(corners, "half_pixel") && strcmp(corners, "pytorch_half_pixel")) onnx_cannot(g, "%s coordinates", corners);
+    if (!strcmp(corners, "align_corners"))
+        a.resize.corners = FV_ALIGN_CORNERS;
+    else if (!strcmp(corners, "asymmetric"))
+        a.resize.corners = FV_ASYMMETRIC;
+    else if (strcmp(corners, "half_pixel") && strcmp(corners, "pytorch_half_pixel"))
+        onnx_cannot(g, "%s coordinates", corners);
     if (!sizes_of(g, &s, scales_input, a.resize.output)) return;
-    if (!strcmp(corners, "pytorch_half_pixel") && (a.resize.output[0] < 2 || a.resize.output[1] < 2)) onnx_cannot(g, "PyTorch's single pixel");
+    if (!strcmp(corners, "pytorch_half_pixel") && (a.resize.output[0] < 2 || a.resize.output[1] < 2))
+        onnx_cannot(g, "PyTorch's single pixel");
     if (a.resize.interpolation == FV_NEAREST) {
         const bool down = a.resize.corners == FV_ASYMMETRIC;
-        if (strcmp(nearest, "floor") ? down || !strcmp(nearest, "ceil") : !down) onnx_cannot(g, "nearest by %s", nearest);
-        if (!strcmp(nearest, "round_prefer_floor") && has_ties(&s, &a.resize)) onnx_cannot(g, "half-way pixels go down");
+        if (strcmp(nearest, "floor") ? down || !strcmp(nearest, "ceil") : !down)
+            onnx_cannot(g, "nearest by %s", nearest);
+        if (!strcmp(nearest, "round_prefer_floor") && has_ties(&s, &a.resize))
+            onnx_cannot(g, "half-way pixels go down");
     }
     if (!g->why[0]) onnx_give_last(g, 0, FV_APPLY(g->tape, FV_OP_resize, &a, x), 4);
 }
@@ -237,7 +267,8 @@ static void upsample(onnx_graph *g) { resample(g, 1, "asymmetric", "floor"); }
 static void batch_normalization(onnx_graph *g) {
     const fv_value x = onnx_last(g, 0);
     fv_value input[5] = { x };
-    const fv_attributes a = { .norm = { (float)onnx_real(g, "epsilon", 1e-5), (float)onnx_real(g, "momentum", 0.9), FV_LINEAR } };
+    const fv_attributes a = { .norm = { (float)onnx_real(g, "epsilon", 1e-5), (float)onnx_real(g, "momentum", 0.9),
+                                        FV_LINEAR } };
     for (int i = 1; i < 5; i++)
         if (!(input[i] = onnx_plain(g, i)).id) return;
     if (!x.id) return;
@@ -252,10 +283,12 @@ static void batch_normalization(onnx_graph *g) {
 static void lrn(onnx_graph *g) {
     const fv_value x = onnx_last(g, 0);
     const int32_t size = (int32_t)onnx_integer(g, "size", 0);
-    const fv_attributes a = { .lrn = { size, (float)(onnx_real(g, "alpha", 1e-4) / size), (float)onnx_real(g, "beta", 0.75),
-                                       (float)onnx_real(g, "bias", 1) } };
-    if (size % 2 == 0) onnx_cannot(g, "an even number of channels");
-    else if (x.id) onnx_give_last(g, 0, FV_APPLY(g->tape, FV_OP_lrn, &a, x), onnx_rank(g, 0));
+    const fv_attributes a = { .lrn = { size, (float)(onnx_real(g, "alpha", 1e-4) / size),
+                                       (float)onnx_real(g, "beta", 0.75), (float)onnx_real(g, "bias", 1) } };
+    if (size % 2 == 0)
+        onnx_cannot(g, "an even number of channels");
+    else if (x.id)
+        onnx_give_last(g, 0, FV_APPLY(g->tape, FV_OP_lrn, &a, x), onnx_rank(g, 0));
 }
 
 const onnx_operator onnx_window_operators[] = {
@@ -266,6 +299,7 @@ const onnx_operator onnx_window_operators[] = {
     { "GlobalAveragePool", global_average_pool },
     { "GlobalMaxPool", global_max_pool },
     { "LRN", lrn },
+    { "LpPool", lp_pool },
     { "MaxPool", max_pool },
     { "MaxUnpool", max_unpool },
     { "Resize", resize },
