@@ -1,6 +1,6 @@
 /* conv.h - convolution as its algorithms see it. convolution.c chooses one in prepare; conv_direct.c (forward and
- * data gradient), conv_weights.c (weight gradient), conv_bordered.c and conv_scattered.c (few channels) and
- * conv_depthwise.c carry them out. */
+ * data gradient), conv_weights.c (weight gradient), conv_bordered.c and conv_scattered.c (few channels),
+ * conv_winograd.c, conv_winograd_weights.c and conv_depthwise.c carry them out. */
 #ifndef FV_CPU_CONV_H
 #define FV_CPU_CONV_H
 #include "cpu/tile.h"
@@ -43,6 +43,7 @@ typedef struct conv_algorithm {
     const char *(*why_not)(const conv_problem *);        /* NULL: it fits */
     int (*prepare)(fv_device *, fv_task *, conv_plan *); /* asks for scratch, fills plan->own; optional */
     int (*run)(fv_device *, const fv_task *, const conv_plan *);
+    double (*estimate)(const conv_problem *); /* optional: its time as a part of the direct way's */
 } conv_algorithm;
 
 struct conv_plan { /* what prepare keeps with the task */
@@ -57,6 +58,7 @@ extern const conv_algorithm ISA(conv_depthwise_forward), ISA(conv_depthwise_data
 extern const conv_algorithm ISA(conv_direct_forward), ISA(conv_direct_data);
 extern const conv_algorithm ISA(conv_bordered_forward), ISA(conv_bordered_weights);
 extern const conv_algorithm ISA(conv_scattered_data), ISA(conv_direct_weights);
+extern const conv_algorithm ISA(conv_winograd_forward), ISA(conv_winograd_data), ISA(conv_winograd_weights);
 
 /* The data gradient, also where it is a transposed convolution. */
 static inline bool conv_is_data(const fv_task *task) {

@@ -163,7 +163,7 @@ static int forward_apply(fv_device *device, const fv_task *task, const conv_plan
     fv_parallel(device, units, 100000 / (conv_macs(b->p) / units + 1) + 1, forward_bands, &run);
     return FV_OK;
 }
-const conv_algorithm ISA(conv_bordered_forward) = { "bordered", not_bordered, forward_prepare, forward_apply };
+const conv_algorithm ISA(conv_bordered_forward) = { "bordered", not_bordered, forward_prepare, forward_apply, NULL };
 
 /* ---- Weight gradient --------------------------------------------------------------------------------------------- */
 /* Adds a band to the sums of a part: [value][filters of the pixels together]. */
@@ -239,4 +239,4 @@ static int weights_apply(fv_device *device, const fv_task *task, const conv_plan
     fv_parallel(device, conv_taps(b->p) * b->p->channels, 20000 / (b->parts * b->columns) + 1, add_parts, &run);
     return FV_OK;
 }
-const conv_algorithm ISA(conv_bordered_weights) = { "bordered", not_bordered, weights_prepare, weights_apply };
+const conv_algorithm ISA(conv_bordered_weights) = { "bordered", not_bordered, weights_prepare, weights_apply, NULL };

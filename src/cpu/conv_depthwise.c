@@ -111,8 +111,8 @@ static int apply_forward(fv_device *device, const fv_task *task, const conv_plan
 static int apply_data(fv_device *device, const fv_task *task, const conv_plan *plan) {
     return apply(device, task, plan, true);
 }
-const conv_algorithm ISA(conv_depthwise_forward) = { "depthwise", not_depthwise, prepare_filters, apply_forward };
-const conv_algorithm ISA(conv_depthwise_data) = { "depthwise", not_depthwise, prepare_filters, apply_data };
+const conv_algorithm ISA(conv_depthwise_forward) = { "depthwise", not_depthwise, prepare_filters, apply_forward, NULL };
+const conv_algorithm ISA(conv_depthwise_data) = { "depthwise", not_depthwise, prepare_filters, apply_data, NULL };
 
 /* ---- Weight gradient --------------------------------------------------------------------------------------------- */
 /* Adds row y of an image to the sums of one block of channels. */
@@ -185,4 +185,4 @@ static int apply_weights(fv_device *device, const fv_task *task, const conv_plan
         }
     return FV_OK;
 }
-const conv_algorithm ISA(conv_depthwise_weights) = { "depthwise", not_depthwise, prepare_weights, apply_weights };
+const conv_algorithm ISA(conv_depthwise_weights) = { "depthwise", not_depthwise, prepare_weights, apply_weights, NULL };

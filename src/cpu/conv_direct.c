@@ -276,5 +276,5 @@ static int direct_apply(fv_device *device, const fv_task *task, const conv_plan 
     fv_parallel(device, tiles, 100000 / (conv_macs(p) / most(tiles, 1) + 1) + 1, run_tiles, &run);
     return FV_OK;
 }
-const conv_algorithm ISA(conv_direct_forward) = { "direct", NULL, forward_prepare, direct_apply };
-const conv_algorithm ISA(conv_direct_data) = { "direct", NULL, data_prepare, direct_apply };
+const conv_algorithm ISA(conv_direct_forward) = { "direct", NULL, forward_prepare, direct_apply, NULL };
+const conv_algorithm ISA(conv_direct_data) = { "direct", NULL, data_prepare, direct_apply, NULL };

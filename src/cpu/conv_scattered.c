@@ -124,4 +124,4 @@ static int apply(fv_device *device, const fv_task *task, const conv_plan *plan) 
     fv_parallel(device, p->images, 100000 / (conv_macs(p) / p->images + 1) + 1, run_images, &run);
     return FV_OK;
 }
-const conv_algorithm ISA(conv_scattered_data) = { "scattered", not_scattered, prepare, apply };
+const conv_algorithm ISA(conv_scattered_data) = { "scattered", not_scattered, prepare, apply, NULL };

@@ -156,4 +156,4 @@ static int direct_apply(fv_device *device, const fv_task *task, const conv_plan 
             }
     return FV_OK;
 }
-const conv_algorithm ISA(conv_direct_weights) = { "direct", NULL, direct_prepare, direct_apply };
+const conv_algorithm ISA(conv_direct_weights) = { "direct", NULL, direct_prepare, direct_apply, NULL };

@@ -79,17 +79,19 @@ static int product_run(fv_device *device, const fv_task *task, const conv_plan *
     gemm_run(device, &g, task->scratch);
     return FV_OK;
 }
-static const conv_algorithm product = { "matrix product", not_a_product, product_prepare, product_run };
-static const conv_algorithm covering = { "matrix product", no_covering_product, product_prepare, product_run };
+static const conv_algorithm product = { "matrix product", not_a_product, product_prepare, product_run, NULL };
+static const conv_algorithm covering = { "matrix product", no_covering_product, product_prepare, product_run, NULL };
 
 /* ---- Choice ------------------------------------------------------------------------------------------------------ */
 enum { CHOICES = 5 };
 static const conv_algorithm *const forward[CHOICES] = { &product, &ISA(conv_depthwise_forward),
-                                                        &ISA(conv_bordered_forward), &ISA(conv_direct_forward) };
+                                                        &ISA(conv_bordered_forward), &ISA(conv_winograd_forward),
+                                                        &ISA(conv_direct_forward) };
 static const conv_algorithm *const data[CHOICES] = { &product, &ISA(conv_depthwise_data), &ISA(conv_scattered_data),
-                                                     &ISA(conv_direct_data) };
+                                                     &ISA(conv_winograd_data), &ISA(conv_direct_data) };
 static const conv_algorithm *const weights[CHOICES] = { &covering, &ISA(conv_depthwise_weights),
-                                                        &ISA(conv_bordered_weights), &ISA(conv_direct_weights) };
+                                                        &ISA(conv_bordered_weights), &ISA(conv_winograd_weights),
+                                                        &ISA(conv_direct_weights) };
 
 static const conv_algorithm *choose_algorithm(const conv_algorithm *const *list, const conv_problem *p, char *text) {
     char others[CONV_TEXT] = "";
@@ -97,7 +99,10 @@ static const conv_algorithm *choose_algorithm(const conv_algorithm *const *list,
     for (int i = 0; i < CHOICES && list[i]; i++) {
         const char *why = list[i]->why_not ? list[i]->why_not(p) : NULL;
         if (!why) {
-            snprintf(text, CONV_TEXT, "%s%s%.*s%s", list[i]->name, used ? " (" : "", CONV_TEXT - 64, others,
+            char part[48] = "";
+            if (list[i]->estimate)
+                snprintf(part, sizeof part, ", estimated at %.0f %% of direct", 100 * list[i]->estimate(p));
+            snprintf(text, CONV_TEXT, "%s%s%s%.*s%s", list[i]->name, part, used ? " (" : "", CONV_TEXT - 72, others,
                      used ? ")" : "");
             return list[i];
         }

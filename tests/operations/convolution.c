@@ -110,20 +110,37 @@ static const char *const large_convolutions[] = { "n8 h20 w20 c24 k40 r3 s3 pad1
                                                   "n4 h16 w16 c24 k24 r3 s3 pad1 groups4 large",
                                                   NULL };
 
+/* Where Winograd's form is chosen: sizes that are no multiple of its tiles, of a vector, of a panel; both filters, few tiles
+ * (one image) and many, padding on one side and more than the filter, true convolution; what it must leave to others. */
+static const char *const winograd_convolutions[] = { "n2 h16 w16 c32 k32 r3 s3 pad1 large",
+                                                     "n1 h32 w29 c64 k64 r3 s3 pad1 large",
+                                                     "n3 h13 w18 c37 k45 r3 s3 large",
+                                                     "n2 h17 w11 c40 k70 r3 s3 flip pad2,0,1,3 large",
+                                                     "n1 h16 w16 c128 k130 r3 s3 pad1 large",
+                                                     "n2 h8 w9 c150 k48 r3 s3 pad1 large",
+                                                     "n2 h20 w14 c64 k56 r5 s5 pad2 large",
+                                                     "n1 h15 w21 c48 k80 r5 s5 flip large",
+                                                     "n10 h26 w26 c24 k33 r3 s3 pad1 large",
+                                                     "n3 h30 w30 c48 k40 r5 s5 pad4 large",
+                                                     "n2 h16 w16 c32 k32 r3 s3 pad1 dilation2 large",
+                                                     "n2 h16 w16 c64 k64 r3 s3 pad1 groups2 large",
+                                                     NULL };
+
 RULE(conv2d, .build = build_conv, .bound = BOUND_ABSOLUTE, .differentiable = 3, .random = random_conv,
-     .rows = { convolutions, large_convolutions },
+     .rows = { convolutions, large_convolutions, winograd_convolutions },
      .performance = ROWS("n32 h28 w28 c1 k6 r5 s5 pad2", "n32 h14 w14 c6 k16 r5 s5", "n32 h32 w32 c3 k64 r3 s3 pad1",
-                         "n32 h16 w16 c64 k128 r3 s3 pad1", "n32 h8 w8 c256 k256 r3 s3 pad1"));
+                         "n32 h16 w16 c64 k128 r3 s3 pad1", "n32 h8 w8 c256 k256 r3 s3 pad1",
+                         "n1 h16 w16 c128 k128 r3 s3 pad1", "n32 h16 w16 c64 k64 r5 s5 pad2"));
 
 RULE(conv2d_data_gradient, .build = build_conv, .bound = BOUND_ABSOLUTE, .differentiable = 3, .random = random_conv,
-     .rows = { convolutions, large_convolutions }, .performance = ROWS("n32 h16 w16 c64 k128 r3 s3 pad1"));
+     .rows = { convolutions, large_convolutions, winograd_convolutions }, .performance = ROWS("n32 h16 w16 c64 k128 r3 s3 pad1"));
 
 RULE(conv2d_weight_gradient, .build = build_conv, .bound = BOUND_ABSOLUTE, .differentiable = 3, .random = random_conv,
-     .rows = { convolutions, large_convolutions }, .performance = ROWS("n32 h16 w16 c64 k128 r3 s3 pad1"));
+     .rows = { convolutions, large_convolutions, winograd_convolutions }, .performance = ROWS("n32 h16 w16 c64 k128 r3 s3 pad1"));
 
 RULE(conv2d_bias_activation, .build = build_conv, .bound = BOUND_ABSOLUTE, .random = random_conv,
-     .rows = { convolutions, large_convolutions,
-               ROWS(BIAS_ACTIVATIONS("n2 h6 w7 c3 k5 r3 s3 pad1"),
+     .rows = { convolutions, large_convolutions, winograd_convolutions,
+               ROWS(BIAS_ACTIVATIONS("n2 h6 w7 c3 k5 r3 s3 pad1"), BIAS_ACTIVATIONS("n1 h13 w18 c40 k45 r3 s3 pad1 large"),
                     BIAS_ACTIVATIONS("n1 h5 w5 c4 k8 r3 s3 pad1 groups4 stride2"),
                     BIAS_ACTIVATIONS("n1 h6 w6 c8 k8 r3 s3 pad1 groups8"), BIAS_ACTIVATIONS("n1 h5 w6 c40 k48 r3 s3")) },
      .performance = ROWS("n32 h16 w16 c64 k128 r3 s3 pad1 relu"));
