@@ -6,7 +6,7 @@
 #include "ops/ops.h"
 
 /* Raised when fv_backend, fv_task or fv_attributes change. A plugin whose number or list of operations differs is refused. */
-enum { FV_BACKEND_ABI = 2 };
+enum { FV_BACKEND_ABI = 3 };
 
 typedef struct fv_device fv_device; /* made by a backend's open, known only to it */
 
@@ -26,6 +26,11 @@ typedef struct fv_task {
     void *scratch;             /* of scratch_bytes, 64-byte aligned; lives for this task only         */
     size_t scratch_bytes;      /* asked for by prepare                                               */
     void *kept;                /* the kernel's own, made by prepare, freed by release                */
+    const uint64_t *version;   /* not 0; rises when input 1, a weight, is written between runs; NULL: it is not such a
+                                  weight, or the program itself writes it                            */
+    void *packed;              /* of packed_bytes, asked for by prepare where version is there: what run leaves in it
+                                  stays for the next runs (weights in the kernel's own order)        */
+    size_t packed_bytes;
     const char *algorithm;     /* what prepare chose and why: shown in the profile; NULL is fine     */
     const char *layer;         /* for messages; may be NULL                                          */
 } fv_task;

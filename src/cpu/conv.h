@@ -50,6 +50,7 @@ struct conv_plan { /* what prepare keeps with the task */
     conv_problem problem;
     const conv_algorithm *algorithm;
     void *own; /* the algorithm's, freed with the plan */
+    uint64_t packed; /* version of the filters that task->packed holds; 0: none */
     char text[CONV_TEXT];
 };
 
@@ -59,6 +60,25 @@ extern const conv_algorithm ISA(conv_direct_forward), ISA(conv_direct_data);
 extern const conv_algorithm ISA(conv_bordered_forward), ISA(conv_bordered_weights);
 extern const conv_algorithm ISA(conv_scattered_data), ISA(conv_direct_weights);
 extern const conv_algorithm ISA(conv_winograd_forward), ISA(conv_winograd_data), ISA(conv_winograd_weights);
+
+/* Filters in an algorithm's own order: at the begin of the scratch, made by each run; or, where they stay the same from run
+ * to run, in task->packed. Asks for the memory; rest: what else the algorithm wants as scratch. */
+static inline void conv_ask_filters(fv_task *task, size_t filters, size_t rest) {
+    filters = (size_t)round_up((int64_t)filters, 64);
+    task->packed_bytes = task->version ? filters : 0;
+    task->scratch_bytes = rest + (task->version ? 0 : filters);
+}
+/* Where they are, and where the rest of the scratch begins. True: they must be packed now. */
+static inline bool conv_take_filters(const fv_task *task, size_t bytes, void *filters, void *rest) {
+    conv_plan *plan = task->kept;
+    void *at = task->version ? task->packed : task->scratch;
+    void *after = (char *)task->scratch + (task->version ? 0 : round_up((int64_t)bytes, 64));
+    memcpy(filters, &at, sizeof at);
+    memcpy(rest, &after, sizeof after);
+    if (task->version && plan->packed == *task->version) return false;
+    plan->packed = task->version ? *task->version : 0;
+    return true;
+}
 
 /* The data gradient, also where it is a transposed convolution. */
 static inline bool conv_is_data(const fv_task *task) {

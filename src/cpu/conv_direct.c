@@ -1,6 +1,6 @@
 /* conv_direct.c - forward and data gradient without unfolding the images: a tile is up to TILE_ROWS pixels of the
  * result, whose sources are copied tap by tap into a small buffer, and runs over panels of filters that are packed
- * once per call. On small maps a tile is one position in several images, so taps that fall into the padding are left
+ * when they have changed. On small maps a tile is one position in several images, so taps that fall into the padding are left
  * out exactly (on a 4x4 map that is a third of the work). With few images, or where the rows of so many would not
  * stay in the cache, it is neighbouring pixels, and such taps are zeros. The data gradient is the same walk with the
  * roles of channels and filters exchanged and the taps taken from the far end. */
@@ -74,8 +74,8 @@ static int prepare(fv_device *device, fv_task *task, conv_plan *plan, bool gradi
     *own = d;
     fill_tables(own, (int32_t *)(own + 1));
     plan->own = own;
-    task->scratch_bytes = round_up((int64_t)(d.panel_floats * sizeof(float)) * p->groups, 64) +
-                          (d.buffer_bytes + d.segment_bytes) * (size_t)device->threads;
+    conv_ask_filters(task, d.panel_floats * sizeof(float) * (size_t)p->groups,
+                     (d.buffer_bytes + d.segment_bytes) * (size_t)device->threads);
     return FV_OK;
 }
 static int forward_prepare(fv_device *device, fv_task *task, conv_plan *plan) {
@@ -267,11 +267,11 @@ static void run_tiles(const void *argument, int64_t begin, int64_t end, int thre
 static int direct_apply(fv_device *device, const fv_task *task, const conv_plan *plan) {
     const direct *d = plan->own;
     const conv_problem *p = d->p;
-    direct_run run = { d,    task->input[0].data, task->input[1].data, task->output[0].data, task->scratch,
+    direct_run run = { d,    task->input[0].data, task->input[1].data, task->output[0].data, NULL,
                        NULL, conv_finish(task) };
-    run.buffers = (char *)task->scratch + round_up((int64_t)(d->panel_floats * sizeof(float)) * p->groups, 64);
     int64_t units = conv_taps(p) * panel_count(d->columns) * p->groups;
-    fv_parallel(device, units, 4096 / (d->depth * TILE_COLUMNS) + 1, pack_filters, &run);
+    if (conv_take_filters(task, d->panel_floats * sizeof(float) * (size_t)p->groups, &run.packed, &run.buffers))
+        fv_parallel(device, units, 4096 / (d->depth * TILE_COLUMNS) + 1, pack_filters, &run);
     int64_t tiles = d->tiles * p->groups;
     fv_parallel(device, tiles, 100000 / (conv_macs(p) / most(tiles, 1) + 1) + 1, run_tiles, &run);
     return FV_OK;

@@ -1,5 +1,5 @@
 /* conv_winograd.c - forward and data gradient at 36 points (winograd.h). Many tiles: the filters are brought to the points
- * once per call, then a block of tiles is transformed into values [point][tile][channel] near the core, multiplied by one
+ * when they have changed, then a block of tiles is transformed into values [point][tile][channel] near the core, multiplied by one
  * panel of filters after the other, and each panel's sums go back at once, with bias and activation. Few tiles (small
  * maps, small batches): the values of all tiles come first, then each panel brings its own filters to the points, a stretch
  * of the depth at a time, so that 36 / 9 times the weights never go to memory. The data gradient is the same with channels
@@ -250,9 +250,12 @@ static int prepare(fv_device *device, fv_task *task, conv_plan *plan, bool gradi
     w->filter_floats = (w->by_panels ? 1 : panels) * POINTS * point_floats(w);
     w->value_floats = POINTS * (w->by_panels ? tiles : w->block) * w->row + POINTS * SLACK_FLOATS;
     w->sum_floats = POINTS * (w->block * TILE_COLUMNS + SLACK_FLOATS);
-    task->scratch_bytes = sizeof(float) * (size_t)(w->filter_floats * (w->by_panels ? device->threads : 1) +
-                                                   w->value_floats * (w->by_panels ? 1 : device->threads) +
-                                                   w->sum_floats * device->threads);
+    size_t filters = sizeof(float) * (size_t)w->filter_floats, threads = (size_t)device->threads;
+    size_t values = sizeof(float) * (size_t)w->value_floats, sums = sizeof(float) * (size_t)w->sum_floats;
+    if (w->by_panels)
+        task->scratch_bytes = values + (filters + sums) * threads;
+    else
+        conv_ask_filters(task, filters, (values + sums) * threads);
     return FV_OK;
 }
 static int forward_prepare(fv_device *device, fv_task *task, conv_plan *plan) {
@@ -268,14 +271,16 @@ static int apply(fv_device *device, const fv_task *task, const conv_plan *plan) 
                          .result = task->output[0].data,
                          .filters = task->scratch,
                          .finish = conv_finish(task) };
-    run.values = run.filters + w->filter_floats * (w->by_panels ? device->threads : 1);
-    run.sums = run.values + w->value_floats * (w->by_panels ? 1 : device->threads);
     int64_t panels = panel_count(w->columns), work = POINTS * w->depth * TILE_COLUMNS * w->block;
     if (w->by_panels) {
+        run.values = run.filters + w->filter_floats * device->threads;
+        run.sums = run.values + w->value_floats;
         fv_parallel(device, w->grid.count, 8192 / w->depth + 1, transform_all_tiles, &run);
         fv_parallel(device, panels * w->blocks, 400000 / work + 1, run_panels, &run);
     } else {
-        fv_parallel(device, panels * div_up(w->depth, LANES), 2, transform_all_filters, &run);
+        if (conv_take_filters(task, sizeof(float) * (size_t)w->filter_floats, &run.filters, &run.values))
+            fv_parallel(device, panels * div_up(w->depth, LANES), 2, transform_all_filters, &run);
+        run.sums = run.values + w->value_floats * device->threads;
         fv_parallel(device, w->blocks, 400000 / (work * panels) + 1, run_blocks, &run);
     }
     return FV_OK;

@@ -64,6 +64,13 @@ static int allocate_tasks(fv_program *p) {
                : FV_ERROR_MEMORY;
 }
 
+/* Input 1 of a program that leaves the weights alone. */
+static const uint64_t *weight_version(const fv_program *p, const fv_task *task, int32_t operation) {
+    if (p->written_count || p->debug || task->input_count < 2) return NULL;
+    const fv_tape_value *v = &p->tape->value[p->tape->operand[p->tape->operation[operation].input + 1]];
+    return v->kind == FV_VALUE_STATE && v->region == FV_PARAMETERS && v->store ? &v->store->written : NULL;
+}
+
 static void fill_tasks(fv_program *p) {
     const fv_tape *t = p->tape;
     for (int32_t i = 0; i < t->operation_count; i++) {
@@ -75,6 +82,7 @@ static void fill_tasks(fv_program *p) {
         fv_task_describe(t, i, task);
         for (int32_t k = 0; k < o->input_count; k++) p->tensor_value[p->tensor_count++] = t->operand[o->input + k];
         for (int32_t k = 0; k < o->output_count; k++) p->tensor_value[p->tensor_count++] = o->output + k;
+        task->version = weight_version(p, task, i);
         p->task_operation[p->task_count] = i;
         p->task_group[p->task_count++] = -1;
     }
@@ -100,6 +108,7 @@ static int prepare_kernels(fv_program *p) {
         fv_task *task = &p->task[p->prepared];
         const fv_kernel *kernel = &c->backend->kernels[task->op];
         int status = kernel->prepare ? kernel->prepare(c->device, task) : FV_OK;
+        p->packed_bytes += (task->packed_bytes + 63) / 64 * 64;
         if (!status) continue;
         if (fv_ok(c)) fv_fail(c, status, "%s: %s could not prepare it", fv_task_name(task, name), c->device_name);
         return status;
@@ -158,6 +167,17 @@ static int upload_constants(fv_program *p) {
     return FV_OK;
 }
 
+static int allocate_packed(fv_program *p) {
+    if (!p->packed_bytes) return FV_OK;
+    unsigned char *at = p->packed = fv_device_alloc(p->object.context, p->packed_bytes, "packed weights of a program");
+    if (!at) return FV_ERROR_MEMORY;
+    for (int32_t i = 0; i < p->task_count; i++) {
+        if (p->task[i].packed_bytes) p->task[i].packed = at;
+        at += (p->task[i].packed_bytes + 63) / 64 * 64;
+    }
+    return FV_OK;
+}
+
 static int allocate_arena(fv_program *p) {
     if (p->store) return fv_store_arena(p->store, p->arena_bytes);
     if (p->arena || !p->arena_bytes) return FV_OK;
@@ -178,6 +198,7 @@ int fv_program_input_memory(fv_program *p) {
 int fv_program_allocate(fv_program *p) {
     int status = allocate_regions(p);
     if (!status) status = allocate_arena(p);
+    if (!status) status = allocate_packed(p);
     return status ? status : upload_constants(p);
 }
 

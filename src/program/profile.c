@@ -187,7 +187,7 @@ int fv_program_profile(fv_program *p, int runs, FILE *file) {
     if (lines && seconds) {
         int32_t count = make_lines(p, lines);
         status = measure(p, lines, count, runs, seconds);
-        for (int32_t i = 0; i < p->written_count; i++) p->stores[i]->device_version++;
+        for (int32_t i = 0; i < p->written_count; i++) p->stores[i]->device_version++, p->stores[i]->written++;
         if (!status) {
             qsort(lines, (size_t)count, sizeof *lines, compare_lines);
             print_lines(p, lines, count, file);

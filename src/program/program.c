@@ -54,6 +54,7 @@ void fv_program_release(void *object) {
     fv_device_free(c, p->arena, p->arena_bytes);
     fv_device_free(c, p->inputs, p->input_bytes);
     fv_device_free(c, p->constants, p->constant_bytes);
+    fv_device_free(c, p->packed, p->packed_bytes);
     void *const owned[] = { p->stores,         p->place,  p->bound,        p->task,  p->task_operation,
                             p->scratch_offset, p->tensor, p->tensor_value, p->group, p->task_group };
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) fv_free(owned[i]);
@@ -149,7 +150,7 @@ fv_program *fv_compile(fv_tape *tape) { return fv_compile_with(tape, NULL); }
 
 /* ---- Measuring --------------------------------------------------------------------------------------------------- */
 
-int64_t fv_program_bytes(const fv_program *p) { return p ? (int64_t)(p->arena_bytes + p->input_bytes) : 0; }
+int64_t fv_program_bytes(const fv_program *p) { return p ? (int64_t)(p->arena_bytes + p->input_bytes + p->packed_bytes) : 0; }
 
 int fv_program_measure(fv_tape *tape, int64_t *arena_bytes) {
     *arena_bytes = 0;

@@ -42,6 +42,7 @@ struct fv_program {
     void *arena; size_t arena_bytes; /* own arena, when store is NULL */
     void *inputs; size_t input_bytes;
     void *constants; size_t constant_bytes;
+    void *packed; size_t packed_bytes; /* of all tasks: weights that kernels keep in their own order */
     uint64_t arena_seen, region_seen; /* versions at which addresses were resolved */
     bool resolved, ran;          /* ran: kept values hold something, as long as the arena does not move */
     int64_t runs;                /* with these addresses: a device that can captures the second and replays it from then on */

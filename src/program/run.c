@@ -81,7 +81,7 @@ int fv_run(fv_program *p) {
     if (status && fv_ok(c)) fv_fail(c, status, "%s: a captured program failed", c->device_name);
     p->runs++;
     p->ran = true;
-    for (int32_t i = 0; i < p->written_count; i++) p->stores[i]->device_version++;
+    for (int32_t i = 0; i < p->written_count; i++) p->stores[i]->device_version++, p->stores[i]->written++;
     return status;
 }
 

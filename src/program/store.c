@@ -116,6 +116,7 @@ fv_store *fv_store_new(fv_context *c, const fv_segment *segments, int32_t count,
     fv_store *s = fv_alloc(c, 1, sizeof *s, "a store");
     if (!s) return NULL;
     s->context = c;
+    s->written = 1;
     s->parameters = parameters;
     s->statistics = statistics;
     s->segment_count = count;
@@ -210,7 +211,7 @@ int fv_store_write(fv_store *s, fv_region region, int64_t offset, int64_t elemen
     int status = fv_store_region(s, region, 0);
     if (!status) status = check_range(s, region, offset, elements, "writing");
     if (status || !elements) return status;
-    if (region == FV_PARAMETERS || region == FV_STATISTICS) s->version++;
+    if (region == FV_PARAMETERS || region == FV_STATISTICS) s->version++, s->written++;
     unsigned char *to = (unsigned char *)s->data[region] + region_bytes(s, region, offset);
     return fv_device_write(s->context, to, regions[region].type, elements, data);
 }

@@ -20,6 +20,7 @@ typedef struct fv_store {
     uint64_t arena_version, region_version;
     uint64_t version;                         /* raised by each write of parameters or statistics by the host */
     uint64_t device_version;                  /* raised by each run of a program that writes parameters or statistics */
+    uint64_t written;                         /* raised by both, from 1: what packed weights are compared with */
     struct fv_program *program[FV_STORE_PROGRAMS]; uint64_t used[FV_STORE_PROGRAMS], clock;
 } fv_store;
 
