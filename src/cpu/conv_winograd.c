@@ -4,6 +4,7 @@
  * maps, small batches): the values of all tiles come first, then each panel brings its own filters to the points, a stretch
  * of the depth at a time, so that 36 / 9 times the weights never go to memory. The data gradient is the same with channels
  * and filters exchanged and the taps taken from the far end. */
+#include "cpu/functions.h"
 #include "cpu/winograd.h"
 
 enum {
@@ -157,6 +158,9 @@ INLINE void result_tiles(const winograd_run *run, const int out, const int activ
             y.at = at + v;
             vf bias = run->finish.bias ? load_up_to(run->finish.bias + n + v, left) : (vf){ 0 };
             result_vector(out, activation, sums + q * width + v, count * width + SLACK_FLOATS, bias, &y, left);
+            for (int i = 0; i < y.rows * y.columns && !is_inline(activation); i++)
+                activate_line(y.at + i / y.columns * y.line + i % y.columns * y.pixel, least(LANES, left), activation,
+                              run->finish.alpha);
         }
     }
 }

@@ -40,9 +40,11 @@ static int find_magnitude(fv_context *c, const problem *p, double *const *oracle
             for (int64_t i = 0; i < elements; i++) magnitude[o][i] = fabs(oracle[o][i]);
     }
     if (rule->bound == BOUND_OWN) rule->magnitude(p, oracle, magnitude);
-    if (fv_op_table[p->op]->flags & FV_FUSED) /* the activation rounds as well: sigmoid(0) is 0.5 */
+    /* The activation rounds as well: sigmoid(0) is 0.5. No slope is much above 1 but that of exp, its result. */
+    const bool steep = has_word(p, "exponential");
+    if (fv_op_table[p->op]->flags & FV_FUSED)
         for (int64_t i = 0; magnitude[0] && i < fv_shape_elements(&p->output[0].shape); i++)
-            magnitude[0][i] += fabs(oracle[0][i]);
+            magnitude[0][i] = magnitude[0][i] * (steep ? fmax(1, fabs(oracle[0][i])) : 1) + fabs(oracle[0][i]);
     return 0;
 }
 
