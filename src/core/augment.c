@@ -1,15 +1,18 @@
 /* augment.c - the draws of augmentation: boxes and factors as torchvision draws them (RandomResizedCrop, RandomAffine,
- * ColorJitter, RandomErasing), cutout (DeVries & Taylor 2017), mixup (Zhang et al. 2018), cutmix (Yun et al. 2019). */
+ * ColorJitter, RandomErasing), cutout (DeVries & Taylor 2017), mixup (Zhang et al. 2018), cutmix (Yun et al. 2019).
+ * C that is CUDA as well: the code of the device includes this text. */
 #include "core/augment.h"
+#ifndef FV_DRAWN_ON_DEVICE
 #include "core/core.h"
+#endif
 #include <math.h>
 
-fv_draws fv_draws_make(const fv_control *control, uint32_t stream, int32_t sample) {
-    return (fv_draws){ .key = { control->seed[0], control->seed[1] },
-                       .counter = { (uint32_t)sample, stream, control->epoch, 0 } };
+FV_DRAW fv_draws fv_draws_make(const fv_control *control, uint32_t stream, int32_t sample) {
+    fv_draws d = { { control->seed[0], control->seed[1] }, { (uint32_t)sample, stream, control->epoch, 0 }, { 0 }, 0 };
+    return d;
 }
 
-uint32_t fv_draws_word(fv_draws *d) {
+FV_DRAW uint32_t fv_draws_word(fv_draws *d) {
     if (!d->left) {
         fv_philox(d->counter, d->key, d->word);
         d->counter[3]++;
@@ -18,19 +21,21 @@ uint32_t fv_draws_word(fv_draws *d) {
     return d->word[4 - d->left--];
 }
 
-double fv_draws_uniform(fv_draws *d) { return (fv_draws_word(d) >> 8) * 0x1p-24; }
-double fv_draws_between(fv_draws *d, double low, double high) { return low + (high - low) * fv_draws_uniform(d); }
-int64_t fv_draws_below(fv_draws *d, int64_t n) { return (int64_t)((uint64_t)fv_draws_word(d) * (uint64_t)n >> 32); }
-static double symmetric(fv_draws *d, double limit) { return fv_draws_between(d, -limit, limit); }
+FV_DRAW double fv_draws_uniform(fv_draws *d) { return (fv_draws_word(d) >> 8) * 0x1p-24; }
+FV_DRAW double fv_draws_between(fv_draws *d, double low, double high) { return low + (high - low) * fv_draws_uniform(d); }
+FV_DRAW int64_t fv_draws_below(fv_draws *d, int64_t n) {
+    return (int64_t)((uint64_t)fv_draws_word(d) * (uint64_t)n >> 32);
+}
+FV_DRAW_LOCAL double symmetric(fv_draws *d, double limit) { return fv_draws_between(d, -limit, limit); }
 
-static double draw_normal(fv_draws *d) {
+FV_DRAW_LOCAL double draw_normal(fv_draws *d) {
     double radius = sqrt(-2 * log(1 - fv_draws_uniform(d))); /* 1 - u lies in (0, 1] */
     return radius * cos(2 * M_PI * fv_draws_uniform(d));
 }
 
 /* Logarithm of a number of the gamma distribution (Marsaglia & Tsang 2000; of a shape below 1 by Gamma(a) =
  * Gamma(a + 1) u^(1/a), whose logarithm does not vanish). */
-static double log_gamma(fv_draws *d, double shape) {
+FV_DRAW_LOCAL double log_gamma(fv_draws *d, double shape) {
     double boost = 0;
     if (shape < 1) {
         boost = log(1 - fv_draws_uniform(d)) / shape;
@@ -44,7 +49,7 @@ static double log_gamma(fv_draws *d, double shape) {
     return boost + log(a);
 }
 
-double fv_draws_beta(fv_draws *d, double alpha) {
+FV_DRAW double fv_draws_beta(fv_draws *d, double alpha) {
     const double x = log_gamma(d, alpha), y = log_gamma(d, alpha);
     return 1 / (1 + exp(y - x));
 }
@@ -52,10 +57,11 @@ double fv_draws_beta(fv_draws *d, double alpha) {
 /* ---- Geometry ---------------------------------------------------------------------------------------------------- */
 
 /* A box of a random part of the area and a random width / height within the image: ten attempts, as in torchvision. */
-static bool draw_box(fv_draws *d, const float scale[2], const float ratio[2], int64_t height, int64_t width, fv_box *box) {
+FV_DRAW_LOCAL bool draw_box(fv_draws *d, const float scale[2], const float ratio[2], int64_t height, int64_t width,
+                            fv_box *box) {
     for (int attempt = 0; attempt < 10; attempt++) {
         const double area = (double)height * (double)width * fv_draws_between(d, scale[0], scale[1]);
-        const double aspect = exp(fv_draws_between(d, log(ratio[0]), log(ratio[1])));
+        const double aspect = exp(fv_draws_between(d, log((double)ratio[0]), log((double)ratio[1])));
         const int64_t w = llround(sqrt(area * aspect)), h = llround(sqrt(area / aspect));
         const uint32_t down = fv_draws_word(d), right = fv_draws_word(d); /* four words an attempt */
         if (w < 1 || w > width || h < 1 || h > height) continue;
@@ -69,25 +75,24 @@ static bool draw_box(fv_draws *d, const float scale[2], const float ratio[2], in
 }
 
 /* Where no attempt fits: the whole image, cut to the nearest ratio that is allowed, about its centre. */
-static fv_box central_box(const float ratio[2], int64_t height, int64_t width) {
+FV_DRAW_LOCAL fv_box central_box(const float ratio[2], int64_t height, int64_t width) {
     int64_t h = height, w = width;
     const double own = (double)width / (double)height;
     if (own < ratio[0]) h = llround((double)width / ratio[0]);
     if (own > ratio[1]) w = llround((double)height * ratio[1]);
     h = h < 1 ? 1 : h;
     w = w < 1 ? 1 : w;
-    fv_box box = { .top = (height - h) / 2, .left = (width - w) / 2 };
-    box.bottom = box.top + h;
-    box.right = box.left + w;
+    const int64_t top = (height - h) / 2, left = (width - w) / 2;
+    const fv_box box = { top, top + h, left, left + w };
     return box;
 }
 
-static int64_t fixed(double value) { return llround(ldexp(value, FV_WARP_FRACTION)); }
+FV_DRAW_LOCAL int64_t fixed(double value) { return llround(ldexp(value, FV_WARP_FRACTION)); }
 
 /* torchvision's affine map (rotation, then zoom, shear and shift about the centre), read backwards: from a place of the
  * output to one of the cropped image, and from there to the image. */
-fv_warp fv_warp_draw(const fv_warp_attributes *a, const fv_control *control, int32_t sample, int64_t height,
-                     int64_t width) {
+FV_DRAW fv_warp fv_warp_draw(const fv_warp_attributes *a, const fv_control *control, int32_t sample, int64_t height,
+                             int64_t width) {
     const double degree = M_PI / 180;
     fv_draws d = fv_draws_make(control, FV_STREAM_WARP, sample);
     const double angle = symmetric(&d, a->rotation) * degree;
@@ -106,17 +111,18 @@ fv_warp fv_warp_draw(const fv_warp_attributes *a, const fv_control *control, int
     const double high = (double)(box.bottom - box.top) / (double)height / zoom;
     const double y0 = 0.5 - (double)height / 2 - down, x0 = 0.5 - (double)width / 2 - right; /* of pixel 0, 0 */
     const double middle_y = (double)(box.top + box.bottom) / 2 - 0.5, middle_x = (double)(box.left + box.right) / 2 - 0.5;
-    return (fv_warp){ .y = { fixed(high * p), fixed(-high * r), fixed(middle_y + high * (p * y0 - r * x0)) },
-                      .x = { fixed(-wide * q), fixed(wide * s), fixed(middle_x + wide * (s * x0 - q * y0)) } };
+    const fv_warp warp = { { fixed(high * p), fixed(-high * r), fixed(middle_y + high * (p * y0 - r * x0)) },
+                           { fixed(-wide * q), fixed(wide * s), fixed(middle_x + wide * (s * x0 - q * y0)) } };
+    return warp;
 }
 
 /* ---- Colours, boxes, mixtures ------------------------------------------------------------------------------------ */
 
-fv_color fv_color_draw(const fv_color_attributes *a, const fv_control *control, int32_t sample) {
+FV_DRAW fv_color fv_color_draw(const fv_color_attributes *a, const fv_control *control, int32_t sample) {
     fv_draws d = fv_draws_make(control, FV_STREAM_COLOR, sample);
     fv_color color;
     for (int i = 0; i < FV_HUE; i++)
-        color.factor[i] = (float)fv_draws_between(&d, fmax(0, 1 - (double)a->strength[i]), 1 + (double)a->strength[i]);
+        color.factor[i] = (float)fv_draws_between(&d, fmax(0.0, 1 - (double)a->strength[i]), 1 + (double)a->strength[i]);
     color.factor[FV_HUE] = (float)symmetric(&d, a->strength[FV_HUE]);
     for (int i = 0; i < FV_COLOR_STEPS; i++) color.order[i] = i;
     for (int i = FV_COLOR_STEPS - 1; i > 0; i--) { /* a random order */
@@ -129,27 +135,32 @@ fv_color fv_color_draw(const fv_color_attributes *a, const fv_control *control, 
     return color;
 }
 
-static int64_t clamp(int64_t value, int64_t low, int64_t high) { return value < low ? low : value > high ? high : value; }
-
-static fv_box box_about(int64_t y, int64_t x, int64_t h, int64_t w, int64_t height, int64_t width) {
-    return (fv_box){ .top = clamp(y - h / 2, 0, height), .bottom = clamp(y - h / 2 + h, 0, height),
-                     .left = clamp(x - w / 2, 0, width), .right = clamp(x - w / 2 + w, 0, width) };
+FV_DRAW_LOCAL int64_t clamp(int64_t value, int64_t low, int64_t high) {
+    return value < low ? low : value > high ? high : value;
 }
 
-fv_box fv_erase_draw(const fv_erase_attributes *a, const fv_control *control, int32_t sample, int64_t height,
-                     int64_t width) {
+FV_DRAW_LOCAL fv_box box_about(int64_t y, int64_t x, int64_t h, int64_t w, int64_t height, int64_t width) {
+    const fv_box box = { clamp(y - h / 2, 0, height), clamp(y - h / 2 + h, 0, height), clamp(x - w / 2, 0, width),
+                         clamp(x - w / 2 + w, 0, width) };
+    return box;
+}
+
+FV_DRAW fv_box fv_erase_draw(const fv_erase_attributes *a, const fv_control *control, int32_t sample, int64_t height,
+                             int64_t width) {
     fv_draws d = fv_draws_make(control, FV_STREAM_ERASE, sample);
-    fv_box box = { 0 };
+    fv_box box = { 0, 0, 0, 0 };
     if (!(fv_draws_uniform(&d) < a->probability)) return box;
     const int64_t y = fv_draws_below(&d, height), x = fv_draws_below(&d, width);
     if (a->size > 0) return box_about(y, x, a->size, a->size, height, width);
     fv_draws_word(&d);
-    return draw_box(&d, a->scale, a->ratio, height, width, &box) ? box : (fv_box){ 0 };
+    draw_box(&d, a->scale, a->ratio, height, width, &box); /* left empty where nothing fits */
+    return box;
 }
 
-fv_mix fv_mix_draw(const fv_mix_attributes *a, const fv_control *control, int32_t sample, int64_t height, int64_t width) {
+FV_DRAW fv_mix fv_mix_draw(const fv_mix_attributes *a, const fv_control *control, int32_t sample, int64_t height,
+                           int64_t width) {
     fv_draws d = fv_draws_make(control, FV_STREAM_MIX, sample);
-    fv_mix mix = { .part = 1 };
+    fv_mix mix = { 1, { 0, 0, 0, 0 } };
     const bool happens = fv_draws_uniform(&d) < a->probability, second = fv_draws_uniform(&d) < 0.5;
     const int64_t y = fv_draws_below(&d, height), x = fv_draws_below(&d, width);
     if (!happens || !(a->mixup > 0 || a->cutmix > 0)) return mix;

@@ -1,9 +1,6 @@
-/* batch.cu - the gathering of a batch and augmentation, drawing the words that src/cpu/reference/batch.c specifies. Everything that
- * changes from step to step is read from the control block on the device. */
+/* batch.cu - the gathering of a batch, normalisation of pixels. What changes from step to step is read from the control block on the
+ * device. */
 #include "cuda/device.h"
-#include "cuda/philox.h"
-
-/* ---- Batches ------------------------------------------------------------------------------------------------------------- */
 
 __global__ void pick_samples(int32_t *rows, const int32_t *order, const fv_control *control, int64_t samples,
                              int64_t size, int64_t count) {
@@ -46,66 +43,6 @@ static int run_gather_batch(fv_device *device, const fv_task *task) {
     return launch(uint8_t());
 }
 
-/* ---- Augmentation of images [n,h,w,c], keyed by epoch and sample --------------------------------------------------------- */
-
-__device__ __forceinline__ philox_words draw_for(const fv_control *control, uint32_t stream, int32_t sample) {
-    return philox((uint32_t)sample, stream, control->epoch, 0, control->seed);
-}
-
-namespace {
-struct image {
-    int h, w, c;
-};
-struct flipped {
-    static __device__ bool source(const fv_control *control, int32_t sample, const image &g, int, int &, int &column) {
-        if (draw_for(control, FV_STREAM_FLIP, sample).w[0] >> 31) column = g.w - 1 - column;
-        return true;
-    }
-};
-struct cropped {
-    static __device__ bool source(const fv_control *control, int32_t sample, const image &g, int crop, int &row,
-                                  int &column) {
-        const philox_words draw = draw_for(control, FV_STREAM_CROP, sample);
-        row += (int)(draw.w[0] % (2 * (uint32_t)crop + 1)) - crop;
-        column += (int)(draw.w[1] % (2 * (uint32_t)crop + 1)) - crop;
-        return row >= 0 && row < g.h && column >= 0 && column < g.w;
-    }
-};
-} // namespace
-
-/* A thread moves one pixel: F says where it comes from. */
-template <class F, class T>
-__global__ void move_pixels(image g, T *y, const T *x, const int32_t *samples, const fv_control *control, int crop,
-                            int64_t pixels) {
-    GRID_STRIDE(i, pixels) {
-        int column = (int)(i % g.w), row = (int)(i / g.w % g.h);
-        const int64_t n = i / g.w / g.h;
-        const bool inside = F::source(control, samples[n], g, crop, row, column);
-        const T *from = x + ((n * g.h + row) * g.w + column) * g.c;
-        for (int c = 0; c < g.c; c++) y[i * g.c + c] = inside ? from[c] : T(0);
-    }
-}
-
-template <class F> static int run_pixels(fv_device *device, const fv_task *task) {
-    const fv_tensor *x = &task->input[0], *y = &task->output[0];
-    const image g = { (int)x->dim[1], (int)x->dim[2], (int)x->dim[3] };
-    const int64_t pixels = span(y, 0, 3);
-    const auto launch = [&](auto example) {
-        using T = decltype(example);
-        LAUNCH((move_pixels<F, T>), blocks_for(device, pixels), BLOCK, 0, device->stream, g, static_cast<T *>(y->data),
-               static_cast<const T *>(x->data), static_cast<const int32_t *>(task->input[1].data),
-               static_cast<const fv_control *>(task->input[2].data), task->attributes->random.crop, pixels);
-        return fv_cuda_launched(device, task);
-    };
-    switch (element_bytes(y->type)) {
-    case 1: return launch(uint8_t());
-    case 2: return launch(uint16_t());
-    default: return launch(uint32_t());
-    }
-}
-static int run_flip(fv_device *device, const fv_task *task) { return run_pixels<flipped>(device, task); }
-static int run_pad_crop(fv_device *device, const fv_task *task) { return run_pixels<cropped>(device, task); }
-
 template <class T, class U>
 __global__ void normalize_elements(fv_normalize_attributes a, T *y, const U *x, int64_t channels, int64_t count) {
     GRID_STRIDE(i, count) {
@@ -132,6 +69,4 @@ static int run_normalize(fv_device *device, const fv_task *task) {
 
 RUN(batch_samples)
 RUN(gather_batch)
-RUN(flip)
-RUN(pad_crop)
 RUN(normalize)

@@ -38,13 +38,13 @@ static cublasStatus_t describe(fv_device *device, fv_product *p, const fv_produc
 }
 
 /* The heuristics' first algorithm. Sums that several blocks share go through the workspace in a fixed order, never into the result
- * at once, so that results repeat bit for bit. Operands are promised no more than what the framework keeps: 16 bytes. */
-static cublasStatus_t choose(fv_libraries *l, fv_product *p) {
+ * at once, so that results repeat bit for bit. */
+static cublasStatus_t choose(fv_libraries *l, fv_product *p, const fv_product_shape *s) {
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
                                                                        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
                                                                        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
                                                                        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES };
-    const uint32_t alignment = 16, schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    const uint32_t alignment = s->alignment ? s->alignment : 16, schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     cublasLtMatmulPreferenceOpaque_t preference; /* on the stack: nothing to free */
     cublasLtMatmulHeuristicResult_t result;
     int found = 0;
@@ -73,7 +73,7 @@ int fv_product_prepare(fv_device *device, fv_product *p, const fv_product_shape 
     int status = fv_cuda_lt(device, &l);
     if (status) return status;
     cublasStatus_t error = describe(device, p, s);
-    if (!error) error = choose(l, p);
+    if (!error) error = choose(l, p, s);
     if (error) fv_product_release(p);
     return fv_cuda_lt_check(device, error, "planning a matrix product");
 }

@@ -12,6 +12,7 @@ typedef struct fv_product_shape {
     cublasLtEpilogue_t epilogue;
     int32_t batch;
     int64_t stride_a, stride_b, stride_d;
+    uint32_t alignment; /* of all addresses, in bytes; 0: 16, what the framework keeps */
 } fv_product_shape;
 
 typedef struct fv_product {

@@ -10,11 +10,17 @@ struct mover {
     int64_t step[FV_RANK];  /* of the source, for one coordinate of the result   */
     int64_t begin[FV_RANK]; /* source coordinate of the result's first           */
     int64_t limit[FV_RANK]; /* size of the source along it                       */
+    int64_t every[FV_RANK]; /* only places that it divides come from the source, which lies that much apart */
+    int64_t first;          /* where the source begins                           */
     int surrounding;        /* fv_pad_mode                                       */
 
     /* Where a position outside the source comes from; -1: from nowhere. */
     __device__ int64_t source(int axis, int64_t at) const {
         const int64_t size_ = limit[axis];
+        if (every[axis] != 1) {
+            if (at % every[axis]) return -1;
+            at /= every[axis];
+        }
         if (at >= 0 && at < size_) return at;
         switch (surrounding) {
         case FV_PAD_REFLECT: return at < 0 ? -at : 2 * (size_ - 1) - at;
@@ -28,7 +34,7 @@ struct mover {
 
 template <class T> __global__ void move(mover m, T *y, const T *x, T outside, int64_t count) {
     GRID_STRIDE(i, count) {
-        int64_t rest = i, from = 0;
+        int64_t rest = i, from = m.first;
         bool inside = true;
         for (int axis = m.rank - 1; axis >= 0; axis--) {
             const int64_t at = m.source(axis, rest % m.size[axis] + m.begin[axis]);
@@ -81,12 +87,37 @@ static void walk(mover *m, int axis, const fv_tensor *y, const fv_tensor *x, int
     m->step[axis] = span(x, from + 1, x->rank);
     m->begin[axis] = begin;
     m->limit[axis] = x->dim[from];
+    m->every[axis] = 1;
 }
 
 static int run_slice(fv_device *device, const fv_task *task) {
     mover m = {};
     for (int axis = 0; axis < task->output[0].rank; axis++)
         walk(&m, axis, &task->output[0], &task->input[0], axis, task->attributes->slice.begin[axis]);
+    return run_mover(device, task, m, 0);
+}
+
+/* Steps belong to the places in the source, of which there are as many as in the result. */
+static int run_strided_slice(fv_device *device, const fv_task *task) {
+    const fv_strided_attributes *a = &task->attributes->strided;
+    const fv_tensor *x = &task->input[0], *y = &task->output[0];
+    mover m = {};
+    for (int axis = 0; axis < y->rank; axis++) {
+        walk(&m, axis, y, x, axis, 0);
+        m.first += a->begin[axis] * m.step[axis];
+        m.step[axis] *= y->dim[axis] > 1 ? a->step[axis] : 0;
+        m.limit[axis] = y->dim[axis];
+    }
+    return run_mover(device, task, m, 0);
+}
+
+static int run_strided_slice_gradient(fv_device *device, const fv_task *task) {
+    const fv_strided_attributes *a = &task->attributes->strided;
+    mover m = {};
+    for (int axis = 0; axis < task->output[0].rank; axis++) {
+        walk(&m, axis, &task->output[0], &task->input[0], axis, -a->begin[axis]);
+        m.every[axis] = a->step[axis];
+    }
     return run_mover(device, task, m, 0);
 }
 
@@ -195,6 +226,8 @@ static int run_concat(fv_device *device, const fv_task *task) {
 }
 
 RUN(slice)
+RUN(strided_slice)
+RUN(strided_slice_gradient)
 RUN(pad)
 RUN(transpose)
 RUN(concat)
