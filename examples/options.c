@@ -28,9 +28,9 @@ static const struct argp_option table[] = {
     { "epochs", KEY_EPOCHS, "N", 0, "Passes over the training data", 2 },
     { "batch-size", 'b', "N", 0, "Samples a step", 2 },
     { "lr", KEY_LR, "RATE", 0, "Learning rate", 2 },
-    { "momentum", KEY_MOMENTUM, "M", 0, "Momentum of SGD", 2 },
+    { "momentum", KEY_MOMENTUM, "M", 0, "Momentum of SGD, RMSprop, LARS", 2 },
     { "weight-decay", KEY_DECAY, "D", 0, "Weight decay", 2 },
-    { "opt", KEY_OPT, "NAME", 0, "Optimiser: sgd, nesterov, adam, adamw", 2 },
+    { "opt", KEY_OPT, "NAME", 0, "Optimiser: sgd, nesterov, adam, adamw, amsgrad, rmsprop, adagrad, adadelta, lion, lamb, lars, muon", 2 },
     { "sched", KEY_SCHED, "NAME", 0, "Schedule: constant, step, multistep, exponential, cosine, linear, polynomial, plateau, onecycle", 2 },
     { "warmup-epochs", KEY_WARMUP, "N", 0, "Raise the learning rate from zero over N epochs", 2 },
     { "seed", KEY_SEED, "N", 0, "Seed of initial weights, shuffling, dropout, augmentation", 2 },
@@ -98,7 +98,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case KEY_LR: o->lr = real(state, "lr", text, 0); break;
     case KEY_MOMENTUM: o->momentum = real(state, "momentum", text, 0); break;
     case KEY_DECAY: o->weight_decay = real(state, "weight-decay", text, 0); break;
-    case KEY_OPT: o->opt = word(state, "opt", text, "sgd|nesterov|adam|adamw"); break;
+    case KEY_OPT: o->opt = word(state, "opt", text, "sgd|nesterov|adam|adamw|amsgrad|rmsprop|adagrad|adadelta|lion|lamb|lars|muon"); break;
     case KEY_SCHED:
         o->sched = word(state, "sched", text, "constant|step|multistep|exponential|cosine|linear|polynomial|plateau|onecycle");
         break;
@@ -216,8 +216,18 @@ fv_dataset *options_data(options *o, fv_context *ctx, const char *name, fv_split
 
 fv_optimizer options_optimizer(const options *o) {
     float lr = o->lr > 0 ? o->lr : FV_ZERO, decay = o->weight_decay > 0 ? o->weight_decay : FV_ZERO;
-    if (!strcmp(o->opt, "adam")) return fv_adam(.learning_rate = lr, .weight_decay = decay);
-    if (!strcmp(o->opt, "adamw")) return fv_adamw(.learning_rate = lr, .weight_decay = decay);
+    float momentum = o->momentum > 0 ? o->momentum : FV_ZERO;
+    static const struct { const char *name; fv_optimizer (*make)(const fv_adam_options *); } like_adam[] = {
+        { "adam", fv_adam_with }, { "adamw", fv_adamw_with }, { "lion", fv_lion_with }, { "lamb", fv_lamb_with } };
+    for (size_t i = 0; i < sizeof like_adam / sizeof *like_adam; i++)
+        if (!strcmp(o->opt, like_adam[i].name))
+            return like_adam[i].make(&(const fv_adam_options){ .struct_size = sizeof(fv_adam_options), .learning_rate = lr, .weight_decay = decay });
+    if (!strcmp(o->opt, "amsgrad")) return fv_adam(.learning_rate = lr, .weight_decay = decay, .amsgrad = true);
+    if (!strcmp(o->opt, "rmsprop")) return fv_rmsprop(.learning_rate = lr, .momentum = momentum, .weight_decay = decay);
+    if (!strcmp(o->opt, "adagrad")) return fv_adagrad(.learning_rate = lr, .weight_decay = decay);
+    if (!strcmp(o->opt, "adadelta")) return fv_adadelta(.learning_rate = lr, .weight_decay = decay);
+    if (!strcmp(o->opt, "lars")) return fv_lars(.learning_rate = lr, .momentum = momentum, .weight_decay = decay);
+    if (!strcmp(o->opt, "muon")) return fv_muon(.learning_rate = lr, .weight_decay = decay);
     return fv_sgd(.learning_rate = lr, .momentum = o->momentum, .weight_decay = o->weight_decay, .nesterov = !strcmp(o->opt, "nesterov"));
 }
 

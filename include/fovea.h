@@ -403,13 +403,40 @@ FV_API int fv_augment_with(fv_dataset *, const fv_augment_options *);
 typedef struct fv_optimizer { uint32_t kind; float value[15]; } fv_optimizer;
 typedef struct fv_schedule { uint32_t kind; float value[15]; } fv_schedule;
 
-/* weight_decay is coupled (added to the gradient, as PyTorch's SGD) unless decoupled. v = momentum v + g; w -= lr v.
- * Defaults: learning_rate 0.01 (SGD), 0.001 (Adam, AdamW), beta1 0.9, beta2 0.999, epsilon 1e-7, AdamW's decay 0.004. */
+/* weight_decay is coupled (added to the gradient, as PyTorch's SGD) unless decoupled (w -= lr decay w, as in AdamW). Biases
+ * and scales decay too unless their segment says otherwise. g is the gradient, clipped.
+ * SGD: v = momentum v + g; w -= lr v, or with nesterov lr (g + momentum v). Adam, AdamW (Kingma & Ba 2015, Loshchilov &
+ * Hutter 2019): w -= lr m' / (sqrt(v') + epsilon), m' and v' corrected for their start; amsgrad (Reddi et al. 2018) takes
+ * the largest v so far. Defaults: learning_rate 0.01 (SGD), 0.001 (Adam, AdamW), beta1 0.9, beta2 0.999, epsilon 1e-7,
+ * AdamW's decay 0.004. */
 typedef struct fv_sgd_options { size_t struct_size; float learning_rate, momentum, weight_decay; bool nesterov, decoupled; } fv_sgd_options;
-typedef struct fv_adam_options { size_t struct_size; float learning_rate, beta1, beta2, epsilon, weight_decay; } fv_adam_options;
+typedef struct fv_adam_options { size_t struct_size; float learning_rate, beta1, beta2, epsilon, weight_decay; bool amsgrad; } fv_adam_options;
+/* RMSprop as in PyTorch: v = rho v + (1 - rho) g^2; g / (sqrt(v) + epsilon), then momentum. centered: v less the square of
+ * the mean of g. (Keras puts epsilon under the root.) Defaults 0.01, rho 0.99, epsilon 1e-8. */
+typedef struct fv_rmsprop_options { size_t struct_size; float learning_rate, rho, momentum, epsilon, weight_decay; bool centered, decoupled; } fv_rmsprop_options;
+/* Adagrad (Duchi et al. 2011) as in PyTorch: s = s + g^2, from initial; w -= lr / (1 + steps rate_decay) g / (sqrt(s) +
+ * epsilon). Defaults 0.01, epsilon 1e-10, initial 0 (Keras: 0.1, epsilon 1e-7 under the root). */
+typedef struct fv_adagrad_options { size_t struct_size; float learning_rate, rate_decay, initial, epsilon, weight_decay; bool decoupled; } fv_adagrad_options;
+/* Adadelta (Zeiler 2012). Defaults 1, rho 0.9, epsilon 1e-6. */
+typedef struct fv_adadelta_options { size_t struct_size; float learning_rate, rho, epsilon, weight_decay; bool decoupled; } fv_adadelta_options;
+/* LARS (You et al. 2017): v = momentum v + lr q (g + decay w), q = trust |w| / (|g| + decay |w| + epsilon) for each matrix or
+ * kernel, 1 for vectors. Defaults 0.1, momentum 0.9, decay 1e-4, trust 0.001, epsilon 1e-8. */
+typedef struct fv_lars_options { size_t struct_size; float learning_rate, momentum, weight_decay, trust, epsilon; } fv_lars_options;
+/* Muon (Jordan 2024): the momentum of each matrix or kernel [filters, rest], made orthogonal by `steps` (5) rounds of
+ * Newton-Schulz and scaled by sqrt(max(1, rows / columns)); vectors by AdamW with adam_learning_rate (3e-4), beta1 0.9,
+ * beta2 0.95, epsilon 1e-10. Defaults 0.02, momentum 0.95, Nesterov's form. weight_decay is decoupled. */
+typedef struct fv_muon_options { size_t struct_size; float learning_rate, momentum, weight_decay; bool no_nesterov; int32_t steps;
+    float adam_learning_rate, beta1, beta2, epsilon; } fv_muon_options;
 FV_API fv_optimizer fv_sgd_with(const fv_sgd_options *);
 FV_API fv_optimizer fv_adam_with(const fv_adam_options *);
 FV_API fv_optimizer fv_adamw_with(const fv_adam_options *);
+FV_API fv_optimizer fv_rmsprop_with(const fv_rmsprop_options *);
+FV_API fv_optimizer fv_adagrad_with(const fv_adagrad_options *);
+FV_API fv_optimizer fv_adadelta_with(const fv_adadelta_options *);
+FV_API fv_optimizer fv_lion_with(const fv_adam_options *); /* Chen et al. 2023: 1e-4, 0.9, 0.99; weight_decay decoupled */
+FV_API fv_optimizer fv_lamb_with(const fv_adam_options *); /* You et al. 2020: 0.001, epsilon 1e-6, decay 0.01 within the step */
+FV_API fv_optimizer fv_lars_with(const fv_lars_options *);
+FV_API fv_optimizer fv_muon_with(const fv_muon_options *);
 
 /* A schedule is a factor on the optimiser's learning rate, a function of the epoch (fractions included).
  * warmup_epochs: linear from warmup_factor (default 0) to 1 before it begins. */
@@ -732,6 +759,13 @@ FV_API int fv_layers(void (*each)(void *user, const fv_layer_info *), void *user
 #define fv_sgd(...) fv_sgd_with(FV_SET_(fv_sgd_options, __VA_ARGS__))
 #define fv_adam(...) fv_adam_with(FV_SET_(fv_adam_options, __VA_ARGS__))
 #define fv_adamw(...) fv_adamw_with(FV_SET_(fv_adam_options, __VA_ARGS__))
+#define fv_rmsprop(...) fv_rmsprop_with(FV_SET_(fv_rmsprop_options, __VA_ARGS__))
+#define fv_adagrad(...) fv_adagrad_with(FV_SET_(fv_adagrad_options, __VA_ARGS__))
+#define fv_adadelta(...) fv_adadelta_with(FV_SET_(fv_adadelta_options, __VA_ARGS__))
+#define fv_lion(...) fv_lion_with(FV_SET_(fv_adam_options, __VA_ARGS__))
+#define fv_lamb(...) fv_lamb_with(FV_SET_(fv_adam_options, __VA_ARGS__))
+#define fv_lars(...) fv_lars_with(FV_SET_(fv_lars_options, __VA_ARGS__))
+#define fv_muon(...) fv_muon_with(FV_SET_(fv_muon_options, __VA_ARGS__))
 #define fv_constant_schedule(...) fv_constant_schedule_with(FV_SET_(fv_schedule_options, __VA_ARGS__))
 #define fv_step(...) fv_step_with(FV_SET_(fv_schedule_options, __VA_ARGS__))
 #define fv_multi_step(...) fv_multi_step_with(FV_SET_(fv_schedule_options, __VA_ARGS__))

@@ -446,7 +446,7 @@ static void descriptions_are_consistent(void **state) {
         assert_true(!(d->flags & FV_FUSED) == !d->expand);
         assert_true(!(d->flags & FV_FUSED) || !d->gradient); /* fusion comes after differentiation */
         assert_true(!(d->flags & FV_WRITES) == !d->writes[0]);
-        for (int o = 0; o < 3; o++) assert_true(d->writes[o] <= d->least && (!d->writes[o] || o < d->outputs));
+        for (int o = 0; o < 4; o++) assert_true(d->writes[o] <= d->least && (!d->writes[o] || o < d->outputs));
         assert_true(!d->may_share || d->flags & FV_SAME_SHAPE);
         assert_true(!(d->may_share >> d->least));
         assert_true((d->most < 0 || !(d->optional >> d->most)) && !(d->optional & 1));

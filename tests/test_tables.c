@@ -102,9 +102,80 @@ static void losses_refuse_what_they_do_not_know(void **state) {
     assert_int_equal(fv_close(context), 0);
 }
 
+/* ---- Optimisers -------------------------------------------------------------------------------------------------- */
+
+struct optimizer_case {
+    const char *name;
+    fv_optimizer optimizer;
+    const float *matrix, *vector;
+};
+
+/* Five steps of a dense layer whose gradients are given: the loss is the sum of weights times gradients. */
+static void check_optimizer(fv_context *context, const char *device, const struct optimizer_case *c) {
+    const int64_t shapes[2][2] = { { 3, 4 }, { 3 } };
+    const size_t bytes[2] = { 12 * sizeof(float), 3 * sizeof(float) };
+    fv_net *net = fv_net_new(context, c->name);
+    fv_output(net, fv_dense(net, fv_input(net, 4), .units = 3, .name = "d"));
+    fv_tape *tape = fv_tape_new(context);
+    fv_value given[2], loss = { 0 };
+    for (int w = 0; w < 2; w++) {
+        fv_set_weights(net, "d", w, FV_NATIVE, first_weights[w], bytes[w]);
+        given[w] = fv_op_input(tape, shapes[w], 2 - w, FV_F32);
+        fv_value product = fv_op_mul(tape, fv_weight_value(tape, net, "d", w), given[w]);
+        fv_value sum = fv_op_sum(tape, product, NULL, 0, false);
+        loss = w ? fv_op_add(tape, loss, sum) : sum;
+    }
+    fv_backward(tape, loss);
+    fv_op_update(tape, net, c->optimizer);
+    fv_program *program = fv_compile(tape);
+    for (int step = 0; step < 5; step++) {
+        for (int w = 0; w < 2; w++) fv_write(program, given[w], gradients[step][w], bytes[w]);
+        fv_run(program);
+    }
+    float weights[12];
+    for (int w = 0; w < 2; w++) {
+        const float *wanted = w ? c->vector : c->matrix;
+        fv_get_weights(net, "d", w, FV_NATIVE, weights, bytes[w]);
+        if (fv_error(context)) fail_msg("%s on %s: %s", c->name, device, fv_error(context));
+        for (int i = 0; i < (w ? 3 : 12); i++) assert_near(c->name, device, i, (double)weights[i], (double)wanted[i], 3e-6);
+    }
+    fv_program_free(program);
+    fv_tape_free(tape);
+    fv_net_free(net);
+}
+
+static void optimizers_are_pytorchs(void **state) {
+    (void)state;
+    const struct optimizer_case cases[] = { OPTIMIZER_CASES };
+    for (int d = 0; d < DEVICES; d++) {
+        fv_context *context = fv_open(devices[d]);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_optimizer(context, devices[d], &cases[i]);
+        assert_int_equal(fv_close(context), 0);
+    }
+}
+
+/* ---- Schedules --------------------------------------------------------------------------------------------------- */
+
+typedef struct schedule_case {
+    const char *name;
+    fv_schedule schedule;
+    const float *factor;
+} schedule_case;
+
+static void schedules_are_pytorchs(void **state) {
+    (void)state;
+    const schedule_case cases[] = { SCHEDULE_CASES ONE_CYCLE_CASES };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int batch = 0; batch < 40; batch++)
+            assert_near(cases[i].name, "the host", batch, (double)fv_schedule_factor(cases[i].schedule, batch / 10.0, 4),
+                        (double)cases[i].factor[batch], 2e-6);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(losses_are_pytorchs),
+        cmocka_unit_test(optimizers_are_pytorchs),
+        cmocka_unit_test(schedules_are_pytorchs),
         cmocka_unit_test(losses_refuse_what_they_do_not_know),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,7 +106,7 @@ static uint32_t sum_fields(const fv_training *training) {
 static const struct {
     fv_region region;
     const char *name;
-} slots[] = { { FV_SLOT0, "slot0" }, { FV_SLOT1, "slot1" } };
+} slots[] = { { FV_SLOT0, "slot0" }, { FV_SLOT1, "slot1" }, { FV_SLOT2, "slot2" } };
 
 static void slot_path(char path[32], int32_t net, int slot) {
     snprintf(path, 32, "net%d/%s", (int)net, slots[slot].name);

@@ -97,7 +97,7 @@ static int64_t region_bytes(const fv_tape *tape, fv_net **family, int32_t count)
                 if (end > elements) elements = end;
             }
             if (!elements) continue;
-            if (region >= FV_PARAMETERS && region <= FV_SLOT1) elements = store->parameters;
+            if (region >= FV_PARAMETERS && region <= FV_SLOT2) elements = store->parameters;
             if (region == FV_STATISTICS || region == FV_NEXT_STATISTICS) elements = store->statistics;
             bytes += elements * (int64_t)fv_device_element(store->context, fv_region_type((fv_region)region));
         }

@@ -118,8 +118,25 @@ typedef union fv_attributes {
 } fv_attributes;
 
 /* What fv_optimizer.value holds. Kinds are saved in files: never renumber. */
-enum { FV_OPTIMIZER_SGD = 1, FV_OPTIMIZER_ADAM = 2, FV_OPTIMIZER_ADAMW = 3 };
-enum { FV_RATE = 0, FV_DECAY = 1, FV_DECOUPLED = 2, FV_MOMENTUM = 3, FV_NESTEROV = 4, FV_BETA1 = 3, FV_BETA2 = 4, FV_EPSILON = 5 };
+enum {
+    FV_OPTIMIZER_SGD = 1, FV_OPTIMIZER_ADAM = 2, FV_OPTIMIZER_ADAMW = 3, FV_OPTIMIZER_RMSPROP = 4, FV_OPTIMIZER_ADAGRAD = 5,
+    FV_OPTIMIZER_ADADELTA = 6, FV_OPTIMIZER_LION = 7, FV_OPTIMIZER_LAMB = 8, FV_OPTIMIZER_LARS = 9, FV_OPTIMIZER_MUON = 10,
+    FV_OPTIMIZER_COUNT
+};
+enum {
+    FV_RATE = 0, FV_DECAY = 1, FV_DECOUPLED = 2, FV_MOMENTUM = 3, FV_NESTEROV = 4, FV_BETA1 = 3, FV_BETA2 = 4, FV_EPSILON = 5,
+    FV_AMSGRAD = 6,                                  /* Adam, AdamW */
+    FV_RHO = 4, FV_CENTERED = 6,                     /* RMSprop; rho Adadelta too */
+    FV_RATE_DECAY = 6, FV_INITIAL = 7,               /* Adagrad */
+    FV_TRUST = 6,                                    /* LARS */
+    FV_ADAM_RATIO = 6, FV_MUON_MOMENTUM = 7, FV_MUON_PLAIN = 8, FV_MUON_STEPS = 9 /* Muon; plain: without look-ahead */
+};
+/* An optimiser as data: what messages, infer, recording and files ask of it. */
+typedef struct fv_optimizer_setting { const char *name; int32_t index; double below; /* value is within 0 .. below */ } fv_optimizer_setting;
+typedef struct fv_optimizer_kind { const char *name; fv_op update; fv_optimizer_setting setting[8]; } fv_optimizer_kind;
+extern const fv_optimizer_kind fv_optimizer_kinds[FV_OPTIMIZER_COUNT];
+/* Bit i: slot i is needed by an optimiser with these values. */
+uint32_t fv_optimizer_slots(uint32_t kind, const float *value);
 
 /* ---- Activations ------------------------------------------------------------------------------------------------- */
 /* What there is to say of each fv_activation. Elementwise ones may be fused; those with a gradient of the output y (the
@@ -172,7 +189,7 @@ typedef struct fv_op_desc {
     /* Fused operations only: appends what it stands for to a tape and gives the values that replace its outputs. */
     int (*expand)(struct fv_tape *, const fv_attributes *, const fv_value *input, int32_t input_count, fv_value *output);
     uint32_t may_share;                /* bit i: output 0 may lie where input i lay, if that dies here */
-    int8_t writes[3];                  /* with FV_WRITES: input that output o overwrites, plus one; 0: an ordinary output */
+    int8_t writes[4];                  /* with FV_WRITES: input that output o overwrites, plus one; 0: an ordinary output */
 } fv_op_desc;
 
 extern const fv_op_desc *const fv_op_table[FV_OP_COUNT]; /* src/ops/table.c, from ops.def; name: fv_op_desc_<name> */

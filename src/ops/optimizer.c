@@ -17,9 +17,67 @@ static int infer_check_gradients(fv_signature *s) {
     return fv_set_output_like(s, 0, FV_U8, s->input[0]);
 }
 
-/* What sgd_update and adam_update share: control, rates or 0, segments, norm or 0, gradient region, parameters, slots .. */
-static int check_update(fv_signature *s, int32_t slots) {
+/* ---- Updates ----------------------------------------------------------------------------------------------------- */
+
+#define BELOW_ONE 1
+#define ANY       INFINITY
+#define COMMON    { "learning_rate", FV_RATE, ANY }, { "weight_decay", FV_DECAY, ANY }
+#define ADAM      COMMON, { "beta1", FV_BETA1, BELOW_ONE }, { "beta2", FV_BETA2, BELOW_ONE }, { "epsilon", FV_EPSILON, ANY }
+
+const fv_optimizer_kind fv_optimizer_kinds[FV_OPTIMIZER_COUNT] = {
+    [FV_OPTIMIZER_SGD] = { "sgd", FV_OP_sgd_update, { COMMON, { "momentum", FV_MOMENTUM, BELOW_ONE } } },
+    [FV_OPTIMIZER_ADAM] = { "adam", FV_OP_adam_update, { ADAM } },
+    [FV_OPTIMIZER_ADAMW] = { "adamw", FV_OP_adam_update, { ADAM } },
+    [FV_OPTIMIZER_RMSPROP] = { "rmsprop", FV_OP_rmsprop_update,
+                               { COMMON, { "rho", FV_RHO, BELOW_ONE }, { "momentum", FV_MOMENTUM, BELOW_ONE },
+                                 { "epsilon", FV_EPSILON, ANY } } },
+    [FV_OPTIMIZER_ADAGRAD] = { "adagrad", FV_OP_adagrad_update,
+                               { COMMON, { "rate_decay", FV_RATE_DECAY, ANY }, { "initial", FV_INITIAL, ANY },
+                                 { "epsilon", FV_EPSILON, ANY } } },
+    [FV_OPTIMIZER_ADADELTA] = { "adadelta", FV_OP_adadelta_update,
+                                { COMMON, { "rho", FV_RHO, BELOW_ONE }, { "epsilon", FV_EPSILON, ANY } } },
+    [FV_OPTIMIZER_LION] = { "lion", FV_OP_lion_update,
+                            { COMMON, { "beta1", FV_BETA1, BELOW_ONE }, { "beta2", FV_BETA2, BELOW_ONE } } },
+    [FV_OPTIMIZER_LAMB] = { "lamb", FV_OP_lamb_update, { ADAM } },
+    [FV_OPTIMIZER_LARS] = { "lars", FV_OP_lars_update,
+                            { COMMON, { "momentum", FV_MOMENTUM, BELOW_ONE }, { "trust", FV_TRUST, ANY },
+                              { "epsilon", FV_EPSILON, ANY } } },
+    [FV_OPTIMIZER_MUON] = { "muon", FV_OP_muon_update,
+                            { ADAM, { "momentum", FV_MUON_MOMENTUM, BELOW_ONE },
+                              { "adam_learning_rate / learning_rate", FV_ADAM_RATIO, ANY }, { "steps", FV_MUON_STEPS, 100 } } },
+};
+
+uint32_t fv_optimizer_slots(uint32_t kind, const float *value) {
+    switch (kind) {
+    case FV_OPTIMIZER_SGD:
+    case FV_OPTIMIZER_LARS: return value[FV_MOMENTUM] != 0;
+    case FV_OPTIMIZER_ADAM:
+    case FV_OPTIMIZER_ADAMW: return 3u | (value[FV_AMSGRAD] != 0) << 2;
+    case FV_OPTIMIZER_RMSPROP: return 1u | (value[FV_MOMENTUM] != 0) << 1 | (value[FV_CENTERED] != 0) << 2;
+    case FV_OPTIMIZER_ADAGRAD:
+    case FV_OPTIMIZER_LION: return 1;
+    default: return 3;
+    }
+}
+
+static int check_settings(fv_signature *s) {
     const fv_update_attributes *a = &s->attributes->update;
+    const fv_optimizer_kind *kind = a->kind < FV_OPTIMIZER_COUNT ? &fv_optimizer_kinds[a->kind] : fv_optimizer_kinds;
+    if (kind->update != s->op) return fv_op_fail(s, FV_ERROR_ARGUMENT, "optimizer %u is another one", a->kind);
+    for (const fv_optimizer_setting *set = kind->setting; set < kind->setting + 8 && set->name; set++)
+        FV_TRY(fv_check_range(s, set->name, a->value[set->index], 0, set->below));
+    FV_TRY(fv_check_range(s, "clipping by value", a->clip_value, 0, INFINITY));
+    return fv_check_range(s, "clipping by norm", a->clip_norm, 0, INFINITY);
+}
+
+/* Control, rates or 0, segments, norm or 0, gradient region, parameters, slots .., gradients .. */
+static int infer_update(fv_signature *s) {
+    const fv_update_attributes *a = &s->attributes->update;
+    const int32_t slots = fv_op_table[s->op]->outputs - 1;
+    FV_TRY(check_settings(s));
+    for (int32_t i = 0; i < slots; i++)
+        if (!s->input[6 + i] && fv_optimizer_slots(a->kind, a->value) >> i & 1)
+            return fv_op_fail(s, FV_ERROR_ARGUMENT, "slot %d is missing: these settings need it", i);
     FV_TRY(fv_check_control(s, 0));
     FV_TRY(fv_check_type(s, 1, "learning rates", FV_F32));
     FV_TRY(fv_check_rank(s, 1, "learning rates", 1, "[batches]"));
@@ -41,33 +99,11 @@ static int check_update(fv_signature *s, int32_t slots) {
         if (fv_shape_elements(s->input[i]) > s->input[5]->dim[0])
             return fv_op_fail(s, FV_ERROR_SHAPE, "the gradient %s has more elements than the parameters %s",
                               FV_TEXT(s->input[i]), FV_TEXT(s->input[5]));
-    FV_TRY(fv_check_range(s, "learning rate", a->value[FV_RATE], 0, INFINITY));
-    FV_TRY(fv_check_range(s, "weight decay", a->value[FV_DECAY], 0, INFINITY));
-    FV_TRY(fv_check_range(s, "clipping by value", a->clip_value, 0, INFINITY));
-    FV_TRY(fv_check_range(s, "clipping by norm", a->clip_norm, 0, INFINITY));
     if (a->clip_norm > 0 && !s->input[3])
         return fv_op_fail(s, FV_ERROR_ARGUMENT, "clipping by norm needs the norm of the gradients");
     for (int32_t o = 0; o <= slots; o++)
         if (s->input[5 + o]) FV_TRY(fv_set_output_like(s, o, FV_F32, s->input[5]));
     return FV_OK;
-}
-
-static int infer_sgd_update(fv_signature *s) {
-    const fv_update_attributes *a = &s->attributes->update;
-    if (a->kind != FV_OPTIMIZER_SGD) return fv_op_fail(s, FV_ERROR_ARGUMENT, "optimizer %u is not SGD", a->kind);
-    FV_TRY(fv_check_range(s, "momentum", a->value[FV_MOMENTUM], 0, INFINITY));
-    if (a->value[FV_MOMENTUM] > 0 && !s->input[6]) return fv_op_fail(s, FV_ERROR_ARGUMENT, "momentum needs a slot");
-    return check_update(s, 1);
-}
-
-static int infer_adam_update(fv_signature *s) {
-    const fv_update_attributes *a = &s->attributes->update;
-    if (a->kind != FV_OPTIMIZER_ADAM && a->kind != FV_OPTIMIZER_ADAMW)
-        return fv_op_fail(s, FV_ERROR_ARGUMENT, "optimizer %u is neither Adam nor AdamW", a->kind);
-    FV_TRY(fv_check_range(s, "beta1", a->value[FV_BETA1], 0, 1));
-    FV_TRY(fv_check_range(s, "beta2", a->value[FV_BETA2], 0, 1));
-    FV_TRY(fv_check_range(s, "epsilon", a->value[FV_EPSILON], 0, INFINITY));
-    return check_update(s, 2);
 }
 
 static int infer_commit(fv_signature *s) {
@@ -97,13 +133,24 @@ static void cost_check_gradients(const fv_signature *s, fv_cost *cost) {
     *cost = (fv_cost){ .flops = 2 * covered(s, 1), .bytes = 4 * covered(s, 1) };
 }
 
-/* SGD reads gradient, weight and velocity and writes the last two; Adam has one slot more. */
-static void cost_sgd(const fv_signature *s, fv_cost *cost) {
-    *cost = (fv_cost){ .flops = 4 * covered(s, 7), .bytes = 4 * (s->input[6] ? 5 : 3) * covered(s, 7) };
+/* Gradient and weight are read, the weight and each slot that is there read and written. */
+static void cost_update(const fv_signature *s, fv_cost *cost) {
+    const int32_t slots = fv_op_table[s->op]->outputs - 1;
+    double passes = 3;
+    for (int32_t i = 0; i < slots; i++) passes += s->input[6 + i] ? 2 : 0;
+    const double elements = covered(s, 6 + slots);
+    *cost = (fv_cost){ .flops = 2 * passes * elements, .bytes = 4 * passes * elements };
 }
 
-static void cost_adam(const fv_signature *s, fv_cost *cost) {
-    *cost = (fv_cost){ .flops = 12 * covered(s, 8), .bytes = 4 * 7 * covered(s, 8) };
+/* Five rounds of X X', A A and A X for each matrix, seen from its shorter side. */
+static void cost_muon(const fv_signature *s, fv_cost *cost) {
+    cost_update(s, cost);
+    for (int32_t i = 8; i < s->input_count; i++) {
+        if (!s->input[i] || s->input[i]->rank < 2) continue;
+        const double rows = (double)s->input[i]->dim[0], columns = fv_cost_elements(s->input[i]) / rows;
+        const double side = fmin(rows, columns);
+        cost->flops += (double)s->attributes->update.value[FV_MUON_STEPS] * 2 * side * side * (2 * fmax(rows, columns) + side);
+    }
 }
 
 static void cost_commit(const fv_signature *s, fv_cost *cost) { *cost = (fv_cost){ .bytes = 8 * covered(s, 3) }; }
@@ -112,9 +159,17 @@ static void cost_advance(const fv_signature *s, fv_cost *cost) { fv_cost_moved(s
 /* Which input each output overwrites, counted from 1; the norm is an ordinary output. */
 FV_DESC(check_gradients, none, .infer = infer_check_gradients, .cost = cost_check_gradients, .optional = 1 << 1,
         .writes = { 1 });
-FV_DESC(sgd_update, update, .infer = infer_sgd_update, .cost = cost_sgd, .optional = 1 << 1 | 1 << 3 | 1 << 6,
-        .writes = { 6, 7 });
-FV_DESC(adam_update, update, .infer = infer_adam_update, .cost = cost_adam, .optional = 1 << 1 | 1 << 3,
-        .writes = { 6, 7, 8 });
+#define UPDATE(name, cost_of, absent, ...)                                                                             \
+    FV_DESC(name, update, .infer = infer_update, .cost = cost_of, .optional = 1 << 1 | 1 << 3 | (absent),               \
+            .writes = { 6, __VA_ARGS__ })
+UPDATE(sgd_update, cost_update, 1 << 6, 7);
+UPDATE(adam_update, cost_update, 1 << 8, 7, 8, 9);
+UPDATE(rmsprop_update, cost_update, 1 << 7 | 1 << 8, 7, 8, 9);
+UPDATE(adagrad_update, cost_update, 0, 7);
+UPDATE(adadelta_update, cost_update, 0, 7, 8);
+UPDATE(lion_update, cost_update, 0, 7);
+UPDATE(lamb_update, cost_update, 0, 7, 8);
+UPDATE(lars_update, cost_update, 1 << 6, 7);
+UPDATE(muon_update, cost_muon, 0, 7, 8);
 FV_DESC(commit, none, .infer = infer_commit, .cost = cost_commit, .writes = { 2 });
 FV_DESC(advance, advance, .infer = infer_advance, .cost = cost_advance, .writes = { 1 });

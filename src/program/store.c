@@ -17,6 +17,7 @@ static const struct {
     [FV_GRADIENTS] = { "gradients", FV_F32, PARAMETER_SIZE },
     [FV_SLOT0] = { "slot0", FV_F32, PARAMETER_SIZE },
     [FV_SLOT1] = { "slot1", FV_F32, PARAMETER_SIZE },
+    [FV_SLOT2] = { "slot2", FV_F32, PARAMETER_SIZE },
     [FV_STATISTICS] = { "statistics", FV_F32, STATISTIC_SIZE },
     [FV_NEXT_STATISTICS] = { "next statistics", FV_F32, STATISTIC_SIZE },
     [FV_SEGMENTS] = { "segments", FV_U8, SEGMENT_SIZE },

@@ -9,6 +9,7 @@ static const char *const region_name[FV_REGION_COUNT] = {
     [FV_GRADIENTS] = "gradients",
     [FV_SLOT0] = "slot0",
     [FV_SLOT1] = "slot1",
+    [FV_SLOT2] = "slot2",
     [FV_STATISTICS] = "statistics",
     [FV_NEXT_STATISTICS] = "next_statistics",
     [FV_SEGMENTS] = "segments",

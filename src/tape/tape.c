@@ -168,7 +168,7 @@ int fv_tape_operands(const fv_tape *tape, const int32_t *inputs, int32_t count, 
 
 /* An operation that writes may only overwrite the newest version of a state. */
 static int check_writes(const fv_tape *tape, fv_signature *s, const fv_op_desc *desc, const fv_value *inputs) {
-    for (int32_t o = 0; o < desc->outputs && o < 3; o++) {
+    for (int32_t o = 0; o < desc->outputs && o < 4; o++) {
         const int32_t input = desc->writes[o] - 1;
         if (input < 0 || !inputs[input].id) continue;
         const fv_tape_value *state = &tape->value[inputs[input].id];
@@ -188,7 +188,7 @@ static fv_tape_value make_output(const fv_tape *tape, const fv_signature *s, con
     fv_tape_value v = {
         .kind = FV_VALUE_TEMPORARY, .type = s->output_type[o], .shape = s->output[o], .producer = tape->operation_count
     };
-    const int32_t written = (desc->flags & FV_WRITES) && o < 3 ? desc->writes[o] : 0;
+    const int32_t written = (desc->flags & FV_WRITES) && o < 4 ? desc->writes[o] : 0;
     if (written) {
         const int32_t id = inputs[written - 1].id;
         v.kind = id ? FV_VALUE_STATE : FV_VALUE_NONE;

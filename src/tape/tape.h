@@ -16,9 +16,9 @@ typedef enum fv_value_kind {
     FV_VALUE_TEMPORARY  /* an operation's output                                                                   */
 } fv_value_kind;
 
-/* Where state lies. Regions PARAMETERS, GRADIENTS, SLOT0, SLOT1 share one set of offsets, as do STATISTICS and NEXT_STATISTICS. */
+/* Where state lies. Regions PARAMETERS, GRADIENTS, SLOT0 .. SLOT2 share one set of offsets, as do STATISTICS and NEXT_STATISTICS. */
 typedef enum fv_region {
-    FV_REGION_NONE, FV_PARAMETERS, FV_GRADIENTS, FV_SLOT0, FV_SLOT1, FV_STATISTICS, FV_NEXT_STATISTICS,
+    FV_REGION_NONE, FV_PARAMETERS, FV_GRADIENTS, FV_SLOT0, FV_SLOT1, FV_SLOT2, FV_STATISTICS, FV_NEXT_STATISTICS,
     FV_SEGMENTS, /* u8: fv_segment of each parameter */
     FV_CONTROL,  /* u8: fv_control                    */
     FV_RATES,    /* f32: learning rate of each batch of the epoch, batch % length being used */

@@ -48,10 +48,10 @@ static int read_options(fv_session *s, const fv_fit_options *given) {
 /* ---- Where an earlier training ended ----------------------------------------------------------------------------- */
 
 static int forget_slots(fv_session *s) {
-    static const fv_region slots[] = { FV_SLOT0, FV_SLOT1 };
+    static const fv_region slots[] = { FV_SLOT0, FV_SLOT1, FV_SLOT2 };
     const fv_backend *backend = s->context->backend;
     for (int32_t n = 0; n < s->family_count; n++)
-        for (int i = 0; i < 2; i++) {
+        for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
             fv_store *store = fv_net_store(s->family[n]);
             if (!store) return s->context->status;
             void *data = store->data[slots[i]];

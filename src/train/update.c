@@ -89,22 +89,23 @@ static int update_store(step *p, fv_store *store, int32_t first, int32_t count) 
     memcpy(a.update.value, s->optimizer.value, sizeof a.update.value);
     a.update.clip_value = s->clip_value;
     a.update.clip_norm = s->clip_norm;
-    bool sgd = s->optimizer.kind == FV_OPTIMIZER_SGD;
-    bool slot0 = !sgd || s->optimizer.value[FV_MOMENTUM] != 0;
+    static const fv_region slots[] = { FV_SLOT0, FV_SLOT1, FV_SLOT2 };
+    const fv_op update = fv_optimizer_kinds[s->optimizer.kind].update;
+    const int32_t slot_count = fv_op_table[update]->outputs - 1;
+    const uint32_t needed = fv_optimizer_slots(s->optimizer.kind, s->optimizer.value);
     int64_t n = store->parameters, segments = (int64_t)sizeof(fv_segment) * store->segment_count;
-    fv_value fixed[8] = {
+    fv_value fixed[9] = {
         control_of(p->tape, p->root),
         p->rates,
         whole(p->tape, store, FV_SEGMENTS, segments),
         p->norm,
         whole(p->tape, store, FV_GRADIENTS, n),
         whole(p->tape, store, FV_PARAMETERS, n),
-        slot0 ? whole(p->tape, store, FV_SLOT0, n) : (fv_value){ 0 },
-        sgd ? (fv_value){ 0 } : whole(p->tape, store, FV_SLOT1, n),
     };
+    for (int32_t i = 0; i < slot_count; i++)
+        if (needed >> i & 1) fixed[6 + i] = whole(p->tape, store, slots[i], n);
     if (!fv_ok(store->context)) return store->context->status;
-    return append(p->tape, sgd ? FV_OP_sgd_update : FV_OP_adam_update, &a, fixed, sgd ? 7 : 8,
-                  p->gradients.value + first, count);
+    return append(p->tape, update, &a, fixed, 6 + slot_count, p->gradients.value + first, count);
 }
 
 /* New running statistics were placed by the layers; of a layer used twice the last ones count. */

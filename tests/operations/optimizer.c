@@ -2,6 +2,7 @@
  * multiple of 16 elements. */
 #include "support/operations.h"
 #include <math.h>
+#include <string.h>
 
 typedef struct layout {
     int count;
@@ -37,7 +38,8 @@ static void add_segments(problem *p, const layout *l) {
 static void add_parts(problem *p, const layout *l, const char *name, int region) {
     for (int i = 0; i < l->count; i++) {
         if (has_word(p, "missing") && whole(p, "missing", 0, 0) == i) continue;
-        operand *o = given(p, name, FV_F32, SHAPE(l->length[i]));
+        const int64_t rows = whole(p, "rows", 0, 1), length = l->length[i];
+        operand *o = given(p, name, FV_F32, rows > 1 && length % rows == 0 ? SHAPE(rows, length / rows) : SHAPE(length));
         o->within = region + 1;
         o->offset = l->offset[i];
     }
@@ -52,7 +54,8 @@ static void spoil_gaps(operand *o, const layout *l) {
 }
 
 static void add_update_inputs(problem *p, const layout *l) {
-    const bool adam = is(p, "adam_update");
+    const int slots = fv_op_table[p->op]->outputs - 1;
+    const uint32_t needed = fv_optimizer_slots(p->attributes.update.kind, p->attributes.update.value);
     add_control(p);
     if (has_word(p, "rates")) {
         operand *rates = given(p, "rates", FV_F32, SHAPE(whole(p, "rates", 0, 1)));
@@ -67,16 +70,19 @@ static void add_update_inputs(problem *p, const layout *l) {
         add_absent(p, "norm");
 
     const int region = p->input_count;
-    const char *const regions[] = { "gradients", "parameters", "slot0", "slot1" };
-    for (int i = 0; i < 3 + adam; i++) {
-        if (i == 2 && !adam && number(p, "momentum", 0, 0) == 0) {
+    const char *const regions[] = { "gradients", "parameters", "slot0", "slot1", "slot2" };
+    const bool squares_first = !is(p, "adam_update") && !is(p, "lamb_update") && !is(p, "muon_update");
+    for (int i = 0; i < 2 + slots; i++) {
+        if (i >= 2 && !(needed >> (i - 2) & 1)) {
             add_absent(p, regions[i]);
             continue;
         }
-        operand *o = add_input(p, regions[i], FV_F32, i == 3 ? FILL_POSITIVE : FILL_UNIFORM, SHAPE(l->elements));
+        /* means of squares are positive; that of g, which RMSprop keeps last, is smaller than its squares allow */
+        const bool squares = i == (squares_first ? 2 : 3) || (is(p, "adadelta_update") && i == 3), last = i == 4;
+        operand *o = add_input(p, regions[i], FV_F32, squares || last ? FILL_POSITIVE : FILL_UNIFORM, SHAPE(l->elements));
         fill_operand(p, o);
-        if (i == 0)
-            for (int64_t e = 0; e < l->elements; e++) o->value[e] = (float)(o->value[e] * number(p, "steep", 0, 1));
+        const double factor = i == 0 ? number(p, "steep", 0, 1) : last && squares_first ? 0.25 : 1;
+        for (int64_t e = 0; e < l->elements; e++) o->value[e] = (float)(o->value[e] * factor);
         spoil_gaps(o, l);
     }
     add_parts(p, l, "gradient", region);
@@ -84,30 +90,63 @@ static void add_update_inputs(problem *p, const layout *l) {
 
 static void update_attributes(problem *p) {
     fv_update_attributes *a = &p->attributes.update;
-    const bool adam = is(p, "adam_update");
-    a->kind = !adam ? FV_OPTIMIZER_SGD : has_word(p, "decoupled") ? FV_OPTIMIZER_ADAMW : FV_OPTIMIZER_ADAM;
-    a->value[FV_RATE] = (float)number(p, "rate", 0, 0.1);
-    a->value[FV_DECAY] = (float)number(p, "decay", 0, 0);
-    a->value[FV_DECOUPLED] = has_word(p, "decoupled");
-    if (adam) {
-        a->value[FV_BETA1] = (float)number(p, "beta", 0, 0.9);
-        a->value[FV_BETA2] = has_word(p, "beta") ? (float)number(p, "beta", 1, 0.999) : 0.999f;
-        a->value[FV_EPSILON] = (float)number(p, "epsilon", 0, 1e-7);
-    } else {
-        a->value[FV_MOMENTUM] = (float)number(p, "momentum", 0, 0);
-        a->value[FV_NESTEROV] = has_word(p, "nesterov");
-    }
+    for (uint32_t kind = FV_OPTIMIZER_COUNT - 1; kind; kind--)
+        if (fv_optimizer_kinds[kind].update == p->op) a->kind = kind;
+    if (is(p, "adam_update") && has_word(p, "decoupled")) a->kind = FV_OPTIMIZER_ADAMW;
+    const struct {
+        const char *op, *word;
+        int index, entry;
+        double otherwise;
+    } setting[] = {
+        { "", "rate", FV_RATE, 0, 0.1 },
+        { "", "decay", FV_DECAY, 0, 0 },
+        { "", "decoupled", FV_DECOUPLED, 0, 0 },
+        { "sgd_update", "momentum", FV_MOMENTUM, 0, 0 },
+        { "sgd_update", "nesterov", FV_NESTEROV, 0, 0 },
+        { "adam_update", "beta", FV_BETA1, 0, 0.9 },
+        { "adam_update", "beta", FV_BETA2, 1, 0.999 },
+        { "adam_update", "epsilon", FV_EPSILON, 0, 1e-7 },
+        { "adam_update", "amsgrad", FV_AMSGRAD, 0, 0 },
+        { "rmsprop_update", "rho", FV_RHO, 0, 0.99 },
+        { "rmsprop_update", "momentum", FV_MOMENTUM, 0, 0 },
+        { "rmsprop_update", "centered", FV_CENTERED, 0, 0 },
+        { "rmsprop_update", "epsilon", FV_EPSILON, 0, 1e-8 },
+        { "adagrad_update", "slower", FV_RATE_DECAY, 0, 0 },
+        { "adagrad_update", "initial", FV_INITIAL, 0, 0 },
+        { "adagrad_update", "epsilon", FV_EPSILON, 0, 1e-10 },
+        { "adadelta_update", "rho", FV_RHO, 0, 0.9 },
+        { "adadelta_update", "epsilon", FV_EPSILON, 0, 1e-6 },
+        { "lion_update", "beta", FV_BETA1, 0, 0.9 },
+        { "lion_update", "beta", FV_BETA2, 1, 0.99 },
+        { "lamb_update", "beta", FV_BETA1, 0, 0.9 },
+        { "lamb_update", "beta", FV_BETA2, 1, 0.999 },
+        { "lamb_update", "epsilon", FV_EPSILON, 0, 1e-6 },
+        { "lars_update", "momentum", FV_MOMENTUM, 0, 0 },
+        { "lars_update", "trust", FV_TRUST, 0, 0.5 },
+        { "lars_update", "epsilon", FV_EPSILON, 0, 1e-8 },
+        { "muon_update", "beta", FV_BETA1, 0, 0.9 },
+        { "muon_update", "beta", FV_BETA2, 1, 0.95 },
+        { "muon_update", "epsilon", FV_EPSILON, 0, 1e-6 },
+        { "muon_update", "adam", FV_ADAM_RATIO, 0, 0.1 },
+        { "muon_update", "momentum", FV_MUON_MOMENTUM, 0, 0.95 },
+        { "muon_update", "plain", FV_MUON_PLAIN, 0, 0 },
+        { "muon_update", "steps", FV_MUON_STEPS, 0, 5 },
+    };
+    for (size_t i = 0; i < sizeof setting / sizeof *setting; i++)
+        if (!*setting[i].op || is(p, setting[i].op))
+            a->value[setting[i].index] = (float)(has_word(p, setting[i].word) ? number(p, setting[i].word, setting[i].entry, 0)
+                                                                             : setting[i].otherwise);
     a->clip_value = (float)number(p, "clip", 0, 0);
     a->clip_norm = (float)number(p, "longest", 0, 0);
 }
 
 /* check_gradients p20,7 nan1 inf1 badloss noloss - sgd_update p20,7 rate rates momentum nesterov decay decoupled clip
  * longest (the norm to clip at) norm (as measured) frozen missing factor nonfinite - adam_update likewise,
- * beta0.9,0.999 - commit p5,7 nonfinite - advance batch_only nonfinite */
+ * beta0.9,0.999; rows4: gradients are matrices - commit p5,7 nonfinite - advance batch_only nonfinite */
 static int build_optimizer(fv_context *context, problem *p) {
     (void)context;
     const layout l = layout_words(p);
-    if (is(p, "sgd_update") || is(p, "adam_update")) {
+    if (strstr(fv_op_name(p->op), "_update")) {
         update_attributes(p);
         add_update_inputs(p, &l);
         return 0;
@@ -138,14 +177,17 @@ static int build_optimizer(fv_context *context, problem *p) {
     return 0;
 }
 
-/* Old and new value, and the gradient that moved it; what lies between the parameters stays. */
+/* Old and new value, and the gradient that moved it; what lies between the parameters stays. Muon's five rounds multiply
+ * small singular values, and their errors, by 3.44 each. */
 static void magnitude_update(const problem *p, double *const *output, double *const *magnitude) {
-    const double *g = values(p, "gradients");
+    const double *g = values(p, "gradients"), rate = p->attributes.update.value[FV_RATE];
+    const double more = is(p, "muon_update") ? 500 * rate : 0;
     for (int o = 0; o < p->output_count; o++) {
+        if (!magnitude[o]) continue;
         const double *old = p->input[written_input(p->op, o)].value;
-        for (int64_t i = 0; magnitude[o] && i < elements_of(&p->output[o]); i++) {
-            const double pulled = fabs(g[i]) < 1e20 ? fabs(g[i]) : 0;
-            magnitude[o][i] = old[i] == output[o][i] ? 0 : fabs(old[i]) + fabs(output[o][i]) + pulled + pulled * pulled;
+        for (int64_t i = 0; i < elements_of(&p->output[o]); i++) {
+            const double pulled = fabs(g[i]) < 1e20 ? fabs(g[i]) : 0, moved = fabs(old[i]) + fabs(output[o][i]);
+            magnitude[o][i] = old[i] == output[o][i] ? 0 : moved + pulled + pulled * pulled + (o ? 0 : more);
         }
     }
 }
@@ -176,6 +218,29 @@ RULE(adam_update, .build = build_optimizer, .bound = BOUND_OWN, .magnitude = mag
                     "p500,3,129,65 decay0.01 clip0.5 longest2 norm3 rates4 batch2 step20", "p33 beta0,0 step5",
                     "p20 step5000000000", "p100003,5,70001 decay0.01 decoupled large") },
      .performance = ROWS("p400000,100"));
+
+/* What all updates have. */
+static const char *const updates[] = { "p15", "p16 step3", "p17 decay0.1", "p1,1,1", "p20,7,33", "p1 step0", "p100,16 step1000",
+                                       "p20,7 decay0.1 decoupled", "p20,7 clip0.25 steep3", "p20,7 longest1 norm4",
+                                       "p20,7,33 frozen1", "p20,7,33 missing1", "p20,7 rates5 batch7", "p20,7 nonfinite",
+                                       "p20,7,9 factor0.1 decay_factor0 decay0.2", "p33 step5",
+                                       "p500,3,129,65 decay0.01 clip0.5 longest2 norm3 rates4 batch2 step20",
+                                       "p100003,5,70001 decay0.01 large", NULL };
+
+#define UPDATE(name, ...)                                                                                              \
+    RULE(name, .build = build_optimizer, .bound = BOUND_OWN, .magnitude = magnitude_update,                            \
+         .rows = { updates, ROWS(__VA_ARGS__) }, .performance = ROWS("p400000,100"))
+
+UPDATE(rmsprop_update, "p20,7 momentum0.9", "p20,7 centered", "p20,7 centered momentum0.5 decay0.1", "p20,7 rho0.5 epsilon0.1");
+UPDATE(adagrad_update, "p20,7 step0 initial0.1", "p20,7 step9 slower0.1", "p20,7 epsilon0.1");
+UPDATE(adadelta_update, "p20,7 rate1", "p20,7 rho0.5 epsilon0.01", "p20,7 rho0");
+UPDATE(lion_update, "p20,7 beta0.5,0.9", "p20,7 beta0,0", "p20,7 rate0.001 decay1 decoupled");
+UPDATE(lamb_update, "p20,7 beta0.5,0.9 epsilon0.01 step1", "p16000,9 decay0.1", "p20,8 rows4 decay0.1");
+UPDATE(lars_update, "p20,7 momentum0.9", "p20,8,9 rows4", "p20,8,9 rows4 momentum0.9 decay0.1 trust0.01",
+       "p16000,9 rows8 decay0.1 momentum0.5", "p20,8 rows4 epsilon1");
+UPDATE(muon_update, "p20,7 rows4", "p20,7 rows5 plain", "p64,9,5 rows8 momentum0.5 decay0.1", "p4096,64,7 rows64 rate0.02",
+       "p33 rows33", "p120 rows3 steps1", "p1024 rows16 clip0.2", "p40000,600 rows200 large", "p17,34 rows17 frozen1",
+       "p36864 rows64 decay0.01 large");
 
 RULE(commit, .build = build_optimizer, .bound = BOUND_EXACT,
      .rows = { ROWS("p2", "p15", "p17", "p31,33", "p64 nonfinite", "p20,7,33 missing0", "p20,7,33 missing2",

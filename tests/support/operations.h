@@ -79,7 +79,7 @@ fv_shape shape_word(const problem *, const char *name, int nth);
 #define SHAPE(...) ((fv_shape){ (int32_t)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } })
 
 /* The input that an operation overwrites with this output, or -1. */
-static inline int written_input(fv_op op, int output) { return output < 3 ? fv_op_table[op]->writes[output] - 1 : -1; }
+static inline int written_input(fv_op op, int output) { return output < 4 ? fv_op_table[op]->writes[output] - 1 : -1; }
 
 operand *add_input(problem *, const char *name, fv_type, fill, fv_shape);
 operand *add_absent(problem *, const char *name);

@@ -70,18 +70,34 @@ static int sync_device(fv_device *device) {
 #include "ops.def"
 #undef FV_OP
 
+/* The only kernels that need memory of their own. */
+size_t fv_reference_muon_scratch_float(const fv_task *);
+size_t fv_reference_muon_scratch_double(const fv_task *);
+static int prepare_float(fv_device *device, fv_task *task) {
+    (void)device;
+    task->scratch_bytes = fv_reference_muon_scratch_float(task);
+    return FV_OK;
+}
+static int prepare_double(fv_device *device, fv_task *task) {
+    (void)device;
+    task->scratch_bytes = fv_reference_muon_scratch_double(task);
+    return FV_OK;
+}
+
 #define RUN_(flags, kernel) ((flags) & (FV_FUSED | FV_ALIAS) ? NULL : (kernel))
 
 static const fv_kernel kernels_float[FV_OP_COUNT] = {
 #define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = { .run = RUN_(flags, fv_reference_##name##_float) },
 #include "ops.def"
 #undef FV_OP
+    [FV_OP_muon_update].prepare = prepare_float,
 };
 
 static const fv_kernel kernels_double[FV_OP_COUNT] = {
 #define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = { .run = RUN_(flags, fv_reference_##name##_double) },
 #include "ops.def"
 #undef FV_OP
+    [FV_OP_muon_update].prepare = prepare_double,
 };
 
 /* op_checksum stays 0: it tells plugins apart, and these are part of the library. */

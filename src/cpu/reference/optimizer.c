@@ -46,29 +46,46 @@ typedef struct update {
     uint64_t step;        /* from 1 */
     double rate, decay;   /* of this segment */
     double scale;         /* of gradients, by their norm */
+    double trust;         /* of this segment: LAMB's and LARS's factor */
     bool decoupled;
 } update;
 
-/* g is limited to +-clip_value, scaled down where all gradients together are longer than clip_norm, and, when weight
- * decay is coupled, decay w is added. Decoupled decay shrinks w itself. */
-static double prepared_gradient(const update *u, double g, REAL *w) {
+static double setting(const update *u, int index) { return u->settings->value[index]; }
+
+/* g is limited to +-clip_value and scaled down where all gradients together are longer than clip_norm. */
+static double limited(const update *u, double g) {
     const double limit = u->settings->clip_value;
     if (limit > 0) g = g > limit ? limit : g < -limit ? -limit : g;
-    g *= u->scale;
+    return g * u->scale;
+}
+
+/* When weight decay is coupled, decay w is added. Decoupled decay shrinks w itself. */
+static double prepared_gradient(const update *u, double g, REAL *w) {
+    g = limited(u, g);
     if (!u->decoupled) return g + u->decay * *w;
     *w -= (REAL)(u->rate * u->decay * *w);
     return g;
 }
 
-typedef void update_rule(const update *, double g, REAL *w, REAL *slot0, REAL *slot1);
-/* Calls rule for every element of every gradient whose parameter is not frozen. Slots may be absent. */
-static void update_parameters(const fv_task *task, int slots, update_rule *rule) {
+typedef void update_rule(const update *, double g, REAL *w, REAL *const *slot);
+/* The gradient of one parameter, its weights and its slots (absent ones NULL). */
+typedef struct part {
+    const fv_tensor *gradient;
+    const REAL *g;
+    REAL *w, *slot[3];
+    int64_t count;
+} part;
+
+/* Calls whole for every gradient whose parameter is not frozen. */
+static int update_parts(const fv_task *task, void (*whole)(const fv_task *, update *, const part *, update_rule *),
+                        update_rule *rule) {
     const fv_control *control = task->input[CONTROL].data;
     const fv_update_attributes *settings = &task->attributes->update;
     const fv_tensor *norm = &task->input[NORM];
-    if (control->nonfinite) return;
+    const int slots = task->output_count - 1;
+    if (control->nonfinite) return FV_OK;
 
-    update u = { .settings = settings, .step = control->step + 1, .scale = 1 };
+    update u = { .settings = settings, .step = control->step + 1, .scale = 1, .trust = 1 };
     u.decoupled = settings->kind == FV_OPTIMIZER_ADAMW || settings->value[FV_DECOUPLED] != 0;
     if (settings->clip_norm > 0 && norm->data && real(norm)[0] > settings->clip_norm)
         u.scale = settings->clip_norm / (double)real(norm)[0];
@@ -81,44 +98,208 @@ static void update_parameters(const fv_task *task, int slots, update_rule *rule)
         u.rate = rate_of(task) * segment->rate;
         u.decay = (double)settings->value[FV_DECAY] * segment->decay;
 
-        REAL *w = real(&task->output[0]) + offset, *slot[2] = { NULL, NULL };
+        part p = { gradient, real(gradient), real(&task->output[0]) + offset, { NULL }, fv_elements(gradient) };
         for (int s = 0; s < slots; s++)
-            if (task->output[1 + s].data) slot[s] = real(&task->output[1 + s]) + offset;
-        EACH(i, fv_elements(gradient))
-            rule(&u, real(gradient)[i], w + i, slot[0] ? slot[0] + i : NULL, slot[1] ? slot[1] + i : NULL);
+            if (task->output[1 + s].data) p.slot[s] = real(&task->output[1 + s]) + offset;
+        whole(task, &u, &p, rule);
+    }
+    return FV_OK;
+}
+
+static void each_element(const fv_task *task, update *u, const part *p, update_rule *rule) {
+    (void)task;
+    EACH(i, p->count) {
+        REAL *slot[3];
+        for (int s = 0; s < 3; s++) slot[s] = p->slot[s] ? p->slot[s] + i : NULL;
+        rule(u, p->g[i], p->w + i, slot);
     }
 }
 
+/* slot = kept slot + (1 - kept) x */
+static double running_mean(REAL *slot, double kept, double x) {
+    return *slot = (REAL)(kept * *slot + (1 - kept) * x);
+}
+
 /* v = momentum v + g; w -= rate v, or Nesterov's look ahead: w -= rate (g + momentum v) */
-static void sgd_rule(const update *u, double g, REAL *w, REAL *velocity, REAL *unused) {
-    (void)unused;
-    const double momentum = u->settings->value[FV_MOMENTUM];
+static void sgd_rule(const update *u, double g, REAL *w, REAL *const *slot) {
+    const double momentum = setting(u, FV_MOMENTUM);
     g = prepared_gradient(u, g, w);
     double v = g;
-    if (velocity) *velocity = (REAL)(v = momentum * *velocity + g);
-    *w = (REAL)(*w - u->rate * (u->settings->value[FV_NESTEROV] != 0 ? g + momentum * v : v));
+    if (slot[0]) *slot[0] = (REAL)(v = momentum * *slot[0] + g);
+    *w = (REAL)(*w - u->rate * (setting(u, FV_NESTEROV) != 0 ? g + momentum * v : v));
 }
 
-/* Kingma & Ba 2015: m and v are running means of g and g^2, corrected for their start at zero. */
-static void adam_rule(const update *u, double g, REAL *w, REAL *m, REAL *v) {
-    const double beta1 = u->settings->value[FV_BETA1], beta2 = u->settings->value[FV_BETA2];
+/* Kingma & Ba 2015: the step of Adam; m and v are running means of g and g^2, corrected for their start at zero. */
+static double adam_step(const update *u, REAL *const *slot, double g) {
+    const double beta1 = setting(u, FV_BETA1), beta2 = setting(u, FV_BETA2);
+    const double m = running_mean(slot[0], beta1, g) / (1 - pow(beta1, (double)u->step));
+    double v = running_mean(slot[1], beta2, g * g);
+    if (slot[2]) v = *slot[2] = (REAL)(*slot[2] > v ? *slot[2] : v); /* AMSGrad (Reddi et al. 2018) */
+    return m / (sqrt(v / (1 - pow(beta2, (double)u->step))) + setting(u, FV_EPSILON));
+}
+static void adam_rule(const update *u, double g, REAL *w, REAL *const *slot) {
     g = prepared_gradient(u, g, w);
-    *m = (REAL)(beta1 * *m + (1 - beta1) * g);
-    *v = (REAL)(beta2 * *v + (1 - beta2) * g * g);
-    const double mean = *m / (1 - pow(beta1, (double)u->step));
-    const double deviation = sqrt(*v) / sqrt(1 - pow(beta2, (double)u->step));
-    *w = (REAL)(*w - u->rate * mean / (deviation + u->settings->value[FV_EPSILON]));
+    *w = (REAL)(*w - u->rate * adam_step(u, slot, g));
 }
 
-KERNEL(sgd_update) {
-    update_parameters(task, 1, sgd_rule);
-    return FV_OK;
+/* Tieleman & Hinton 2012: g over the root of the mean of g^2, or of its variance; then perhaps momentum. As in PyTorch
+ * epsilon is added to the root (Keras puts it under the root). */
+static void rmsprop_rule(const update *u, double g, REAL *w, REAL *const *slot) {
+    g = prepared_gradient(u, g, w);
+    double squares = running_mean(slot[0], setting(u, FV_RHO), g * g);
+    if (slot[2]) squares -= pow(running_mean(slot[2], setting(u, FV_RHO), g), 2);
+    double step = g / (sqrt(squares > 0 ? squares : 0) + setting(u, FV_EPSILON));
+    if (slot[1]) *slot[1] = (REAL)(step += setting(u, FV_MOMENTUM) * *slot[1]);
+    *w = (REAL)(*w - u->rate * step);
 }
 
-KERNEL(adam_update) {
-    update_parameters(task, 2, adam_rule);
-    return FV_OK;
+/* Duchi et al. 2011: g over the root of the sum of all g^2, which begins at `initial`. */
+static void adagrad_rule(const update *u, double g, REAL *w, REAL *const *slot) {
+    g = prepared_gradient(u, g, w);
+    *slot[0] = (REAL)((u->step == 1 ? setting(u, FV_INITIAL) : *slot[0]) + g * g);
+    const double rate = u->rate / (1 + (double)(u->step - 1) * setting(u, FV_RATE_DECAY));
+    *w = (REAL)(*w - rate * g / (sqrt(*slot[0]) + setting(u, FV_EPSILON)));
 }
+
+/* Zeiler 2012: steps in the unit of the weights, by the mean of the squares of the steps before. */
+static void adadelta_rule(const update *u, double g, REAL *w, REAL *const *slot) {
+    const double rho = setting(u, FV_RHO), epsilon = setting(u, FV_EPSILON);
+    g = prepared_gradient(u, g, w);
+    const double squares = running_mean(slot[0], rho, g * g), step = sqrt((*slot[1] + epsilon) / (squares + epsilon)) * g;
+    running_mean(slot[1], rho, step * step);
+    *w = (REAL)(*w - u->rate * step);
+}
+
+/* Chen et al. 2023: only the sign of a mean counts. */
+static void lion_rule(const update *u, double g, REAL *w, REAL *const *slot) {
+    const double beta1 = setting(u, FV_BETA1);
+    g = prepared_gradient(u, g, w);
+    const double mean = beta1 * *slot[0] + (1 - beta1) * g;
+    running_mean(slot[0], setting(u, FV_BETA2), g);
+    *w = (REAL)(*w - u->rate * (mean > 0 ? 1 : mean < 0 ? -1 : mean));
+}
+
+KERNEL(sgd_update) { return update_parts(task, each_element, sgd_rule); }
+KERNEL(adam_update) { return update_parts(task, each_element, adam_rule); }
+KERNEL(rmsprop_update) { return update_parts(task, each_element, rmsprop_rule); }
+KERNEL(adagrad_update) { return update_parts(task, each_element, adagrad_rule); }
+KERNEL(adadelta_update) { return update_parts(task, each_element, adadelta_rule); }
+KERNEL(lion_update) { return update_parts(task, each_element, lion_rule); }
+
+/* ---- Updates that look at a whole weight ------------------------------------------------------------------------- */
+
+/* You et al. 2020: w -= rate |w| / |r| r, with r = Adam's step + decay w. Where one of the norms is zero: w -= rate r. */
+static void lamb_part(const fv_task *task, update *u, const part *p, update_rule *unused) {
+    (void)task, (void)unused;
+    for (int pass = 0; pass < 2; pass++) {
+        double weights = 0, steps = 0;
+        EACH(i, p->count) {
+            REAL *const slot[3] = { p->slot[0] + i, p->slot[1] + i, NULL };
+            if (pass == 0) adam_step(u, slot, limited(u, p->g[i]));
+            const double m = *slot[0] / (1 - pow(setting(u, FV_BETA1), (double)u->step));
+            const double v = *slot[1] / (1 - pow(setting(u, FV_BETA2), (double)u->step));
+            const double r = m / (sqrt(v) + setting(u, FV_EPSILON)) + u->decay * p->w[i];
+            weights += (double)p->w[i] * p->w[i];
+            steps += r * r;
+            if (pass == 1) p->w[i] = (REAL)(p->w[i] - u->rate * u->trust * r);
+        }
+        u->trust = weights > 0 && steps > 0 ? sqrt(weights / steps) : 1;
+    }
+}
+
+/* You et al. 2017: v = momentum v + rate q (g + decay w), w -= v, with q = trust |w| / (|g| + decay |w| + epsilon). Vectors
+ * (biases, scales) and weights with a norm of zero have q = 1. */
+static void lars_part(const fv_task *task, update *u, const part *p, update_rule *unused) {
+    double weights = 0, gradients = 0, q = 1;
+    (void)task, (void)unused;
+    EACH(i, p->count) {
+        weights += (double)p->w[i] * p->w[i];
+        gradients += pow(limited(u, p->g[i]), 2);
+    }
+    if (p->gradient->rank > 1 && weights > 0 && gradients > 0)
+        q = setting(u, FV_TRUST) * sqrt(weights) /
+            (sqrt(gradients) + u->decay * sqrt(weights) + setting(u, FV_EPSILON));
+    EACH(i, p->count) {
+        double v = u->rate * q * (limited(u, p->g[i]) + u->decay * p->w[i]);
+        if (p->slot[0]) *(p->slot[0] + i) = (REAL)(v += setting(u, FV_MOMENTUM) * p->slot[0][i]);
+        p->w[i] = (REAL)(p->w[i] - v);
+    }
+}
+
+KERNEL(lamb_update) { return update_parts(task, lamb_part, NULL); }
+KERNEL(lars_update) { return update_parts(task, lars_part, NULL); }
+
+/* ---- Muon (Jordan 2024) ------------------------------------------------------------------------------------------ */
+
+/* out [r, c] = x y', over an inner length n: element (i, k) of x at i xi + k xk, and so on. */
+static void product(REAL *out, int64_t r, int64_t c, int64_t n, const REAL *x, int64_t xi, int64_t xk, const REAL *y,
+                    int64_t yi, int64_t yk) {
+    EACH(i, r) EACH(j, c) {
+        double sum = 0;
+        EACH(k, n) sum += (double)x[i * xi + k * xk] * y[j * yi + k * yk];
+        out[i * c + j] = (REAL)sum;
+    }
+}
+
+/* The nearest matrix with orthogonal rows (or columns), nearly: rounds of a X + (b A + c A A) X, A = X X', by which all
+ * singular values come near 1. A tall matrix is seen from its other side. x has rows x columns, the scratch behind it
+ * as much again and twice the square of the shorter side. */
+static void orthogonalise(REAL *x, int64_t rows, int64_t columns, int steps) {
+    const double a = 3.4445, b = -4.7750, c = 2.0315;
+    const int64_t count = rows * columns, n = rows < columns ? rows : columns;
+    REAL *y = x + count, *gram = y + count, *square = gram + n * n;
+    const bool wide = rows <= columns;
+    double squares = 0;
+    EACH(i, count) squares += (double)x[i] * x[i];
+    EACH(i, count) x[i] = (REAL)(x[i] / (sqrt(squares) + 1e-7));
+    for (int step = 0; step < steps; step++) {
+        if (wide) product(gram, n, n, columns, x, columns, 1, x, columns, 1);
+        else product(gram, n, n, rows, x, 1, columns, x, 1, columns);
+        product(square, n, n, n, gram, n, 1, gram, n, 1); /* both are symmetric */
+        EACH(i, n * n) gram[i] = (REAL)(b * gram[i] + c * square[i]);
+        if (wide) product(y, rows, columns, n, gram, n, 1, x, 1, columns);
+        else product(y, rows, columns, n, x, columns, 1, gram, n, 1);
+        EACH(i, count) x[i] = (REAL)(a * x[i] + y[i]);
+    }
+}
+
+/* Floats of scratch: for the largest matrix. */
+size_t NAME(muon_scratch)(const fv_task *task);
+size_t NAME(muon_scratch)(const fv_task *task) {
+    int64_t most = 0;
+    for (int g = FIRST_SLOT + 2; g < task->input_count; g++) {
+        const fv_tensor *t = &task->input[g];
+        if (t->rank < 2) continue;
+        const int64_t rows = t->dim[0], columns = fv_elements(t) / rows, n = rows < columns ? rows : columns;
+        if (2 * rows * columns + 2 * n * n > most) most = 2 * rows * columns + 2 * n * n;
+    }
+    return (size_t)most * sizeof(REAL);
+}
+
+/* m = momentum m + (1 - momentum) g; the step is m, or (1 - momentum) g + momentum m, made orthogonal and scaled by
+ * sqrt(rows / columns) where that is more than 1. Filters are matrices with a row each. Vectors follow AdamW. */
+static void muon_part(const fv_task *task, update *u, const part *p, update_rule *unused) {
+    const double momentum = setting(u, FV_MUON_MOMENTUM);
+    (void)unused;
+    if (p->gradient->rank < 2) {
+        update vector = *u;
+        vector.rate *= setting(u, FV_ADAM_RATIO);
+        vector.decoupled = true;
+        each_element(task, &vector, p, adam_rule);
+        return;
+    }
+    const int64_t rows = p->gradient->dim[0], columns = p->count / rows;
+    REAL *x = task->scratch;
+    EACH(i, p->count) {
+        const double g = limited(u, p->g[i]), m = running_mean(p->slot[0] + i, momentum, g);
+        x[i] = (REAL)(setting(u, FV_MUON_PLAIN) != 0 ? m : (1 - momentum) * g + momentum * m);
+    }
+    orthogonalise(x, rows, columns, (int)setting(u, FV_MUON_STEPS));
+    const double scale = rows > columns ? sqrt((double)rows / (double)columns) : 1;
+    EACH(i, p->count) p->w[i] = (REAL)(p->w[i] - u->rate * (u->decay * p->w[i] + scale * x[i]));
+}
+
+KERNEL(muon_update) { return update_parts(task, muon_part, NULL); }
 
 /* ---- The end of a step ------------------------------------------------------------------------------------------- */
 
