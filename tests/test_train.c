@@ -110,7 +110,7 @@ static void optimizers_have_their_defaults(void **state) {
         fv_optimizer optimizer;
         const char *part;
     } bad[] = {
-        { { .kind = 9 }, "kind 9" },
+        { { .kind = 99 }, "kind 99" },
         { fv_sgd(.learning_rate = -1), "learning_rate -1" },
         { fv_sgd(.momentum = 1), "momentum 1" },
         { fv_adam(.beta2 = 1.5f), "beta2 1.5" },
@@ -525,7 +525,7 @@ static void what_does_not_fit_is_named(void **state) {
         { { .save_steps = 5 }, "save_steps needs an output folder" },
         { { .loss = FV_MEAN_SQUARED_ERROR }, "ten, output scores: this loss needs f32 targets: " },
         { { .loss = (fv_loss)99 }, "loss 99 is not known" },
-        { { .optimizer = { .kind = 4 } }, "optimizer: kind 4" },
+        { { .optimizer = { .kind = 99 } }, "optimizer: kind 99" },
         { { .output = "/dev/null/here" }, "/dev/null/here" },
         { { .resume = "/nowhere/last.h5" }, "/nowhere/last.h5" },
     };

@@ -1,7 +1,7 @@
 /* keras.h - Keras's layouts of files, shared by the writer and the reader.
  *   keras_order.c  the order in which Keras counts layers and weights    keras_write.c  fv_save
  *   keras_read.c   weights    keras_load.c  whole files    archive.c  members of zip archives (.keras)
- *   keras_state.c  the group /fovea: what Keras's layout cannot hold */
+ *   keras_optimizer.c  settings of optimisers    keras_state.c  the group /fovea: what Keras's layout cannot hold */
 #ifndef FV_KERAS_H
 #define FV_KERAS_H
 #include "io/hdf5.h"
@@ -46,6 +46,18 @@ bool fv_keras_is_legacy(fv_h5 *);
 int fv_keras_put_state(fv_h5 *, fv_net *, const char *config, bool training);
 json_t *fv_keras_get_extra(fv_h5 *, const char *config); /* NULL without an error: the file is not Fovea's */
 int fv_keras_get_state(fv_h5 *, fv_net *);
+
+/* keras_optimizer.c: an optimiser in Keras's words. Slots in Keras's order; NULL: fewer. */
+enum { FV_KERAS_SETTINGS = 4 };
+typedef struct fv_keras_optimizer {
+    uint32_t kind;
+    const char *class_name, *prefix, *slot[3];
+    struct { const char *name; int index; char type; /* 'f', or 'b': bool */ } setting[FV_KERAS_SETTINGS];
+} fv_keras_optimizer;
+const fv_keras_optimizer *fv_keras_optimizer_of(const fv_optimizer *); /* NULL: Keras has none such */
+json_t *fv_keras_training_config(const fv_keras_optimizer *, const fv_optimizer *);
+/* {"class_name": "Adam", "config": {...}}; kind 0 where it cannot be had exactly: what is missing goes to the log. */
+fv_optimizer fv_keras_optimizer_read(fv_context *, const char *path, const json_t *described);
 
 bool fv_archive_is(const void *data, size_t bytes);
 void *fv_archive_read(fv_context *, const char *path, const void *data, size_t bytes, const char *member, size_t limit,

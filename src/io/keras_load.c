@@ -67,6 +67,8 @@ static fv_net *build(fv_context *context, const char *path, const char *text, co
         fv_fail(context, FV_ERROR_FORMAT, "%s: its description of the net is no JSON: line %d: %s", path, error.line,
                 error.text);
     fv_net *net = config ? fv_net_extra_from_json(context, config, extra) : NULL;
+    const json_t *compiled = json_object_get(json_object_get(config, "compile_config"), "optimizer"); /* .keras */
+    if (net && compiled) net->optimizer = fv_keras_optimizer_read(context, path, compiled);
     json_decref(config);
     return net;
 }
@@ -89,6 +91,16 @@ static void refuse_old_hard_sigmoid(fv_h5 *h, const char *config) {
     fv_free(version);
 }
 
+/* How the training goes on where fv_fit is not told otherwise. */
+static void read_optimizer(fv_h5 *h, fv_net *net) {
+    char *text = fv_h5_get_text(h, h->file, "training_config");
+    json_t *config = text ? json_loads(text, 0, NULL) : NULL;
+    const json_t *described = json_object_get(config, "optimizer_config");
+    if (described) net->optimizer = fv_keras_optimizer_read(h->context, h->path, described);
+    json_decref(config);
+    fv_free(text);
+}
+
 static fv_net *build_from_hdf5(fv_h5 *h) {
     if (!fv_h5_has_attribute(h, h->file, "model_config")) {
         fv_fail(h->context, FV_ERROR_FORMAT,
@@ -101,6 +113,7 @@ static fv_net *build_from_hdf5(fv_h5 *h) {
     fv_net *net = fv_ok(h->context) ? build(h->context, h->path, text, extra) : NULL;
     json_decref(extra);
     fv_free(text);
+    if (net && fv_h5_has_attribute(h, h->file, "training_config")) read_optimizer(h, net);
     return net;
 }
 

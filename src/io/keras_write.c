@@ -91,46 +91,8 @@ static int put_layers(writer *out) {
 
 /* ---- The optimiser, as Keras's of the same name ------------------------------------------------------------------ */
 
-/* What Keras calls its variables, which follow iteration and learning_rate: for each trained weight the slots given. */
-static const struct keras_optimizer {
-    uint32_t kind;
-    const char *class_name, *prefix;
-    int slots;
-    const char *slot[2];
-} optimizers[] = {
-    { FV_OPTIMIZER_SGD, "SGD", "sgd", 1, { "momentum", NULL } },
-    { FV_OPTIMIZER_ADAM, "Adam", "adam", 2, { "momentum", "velocity" } },
-    { FV_OPTIMIZER_ADAMW, "AdamW", "adamw", 2, { "momentum", "velocity" } },
-};
-
-static const struct keras_optimizer *find_optimizer(const fv_optimizer *settings) {
-    for (size_t i = 0; i < sizeof optimizers / sizeof *optimizers; i++)
-        if (optimizers[i].kind == settings->kind) return &optimizers[i];
-    return NULL;
-}
-
-/* Keras's decay is decoupled, so only ours that is may be named there. The loss is not kept: Keras compiles without
- * one. */
-static json_t *make_training_config(const struct keras_optimizer *keras, const fv_optimizer *settings) {
-    const float *v = settings->value;
-    bool sgd = keras->kind == FV_OPTIMIZER_SGD, decoupled = v[FV_DECOUPLED] != 0 || keras->kind == FV_OPTIMIZER_ADAMW;
-    json_t *config = json_pack("{s:s,s:o,s:o}", "name", keras->prefix, "learning_rate", fv_json_float(v[FV_RATE]),
-                               "weight_decay", decoupled && v[FV_DECAY] > 0 ? fv_json_float(v[FV_DECAY]) : json_null());
-    if (sgd) {
-        fv_json_put(&config, "momentum", fv_json_float(v[FV_MOMENTUM]));
-        fv_json_put(&config, "nesterov", json_boolean(v[FV_NESTEROV] != 0));
-    } else {
-        fv_json_put(&config, "beta_1", fv_json_float(v[FV_BETA1]));
-        fv_json_put(&config, "beta_2", fv_json_float(v[FV_BETA2]));
-        fv_json_put(&config, "epsilon", fv_json_float(v[FV_EPSILON]));
-        fv_json_put(&config, "amsgrad", json_false());
-    }
-    return json_pack("{s:n,s:n,s:n,s:n,s:{s:s,s:o}}", "loss", "loss_weights", "metrics", "weighted_metrics",
-                     "optimizer_config", "class_name", keras->class_name, "config", config);
-}
-
-static int put_training_config(writer *out, const struct keras_optimizer *keras, const fv_optimizer *settings) {
-    json_t *json = make_training_config(keras, settings);
+static int put_training_config(writer *out, const fv_keras_optimizer *keras, const fv_optimizer *settings) {
+    json_t *json = fv_keras_training_config(keras, settings);
     char *text = json ? json_dumps(json, FLOATS) : NULL;
     int status = text ? fv_h5_put_text(&out->h5, out->h5.file, "training_config", text)
                       : fv_fail_memory(out->h5.context, "the optimiser's description", 0);
@@ -159,56 +121,59 @@ static int list_trained(writer *out, fv_keras_weights *list) {
     return FV_OK;
 }
 
-static bool has_slots(const fv_keras_weights *list, int slots) {
+static const fv_region slots[] = { FV_SLOT0, FV_SLOT1, FV_SLOT2 };
+
+static bool has_slots(const fv_keras_weights *list, uint32_t needed) {
     for (size_t i = 0; i < list->count; i++)
-        for (int s = 0; s < slots; s++)
-            if (!list->item[i].net->store || !list->item[i].net->store->data[s ? FV_SLOT1 : FV_SLOT0]) return false;
+        for (int s = 0; s < 3; s++)
+            if (needed >> s & 1 && (!list->item[i].net->store || !list->item[i].net->store->data[slots[s]])) return false;
     return list->count > 0;
 }
 
-static int put_optimizer(writer *out) {
+/* iteration, learning_rate, then for each trained weight its slots. */
+static int put_optimizer_weights(writer *out, const fv_keras_optimizer *keras, const fv_keras_weights *list, uint32_t needed) {
     fv_h5 *h = &out->h5;
     const fv_training *training = out->net->training;
-    const struct keras_optimizer *keras = find_optimizer(&training->optimizer);
-    fv_keras_weights list = { 0 };
-    if (!keras || list_trained(out, &list)) {
-        fv_free(list.item);
-        return h->context->status;
-    }
-    bool still =
-        keras->kind == FV_OPTIMIZER_SGD && training->optimizer.value[FV_MOMENTUM] == 0; /* no momentum, no slots */
-    int slots = still ? 0 : keras->slots;
-    if (put_training_config(out, keras, &training->optimizer) || (slots && !has_slots(&list, slots))) {
-        fv_free(list.item);
-        return h->context->status;
-    }
     hid_t group = fv_h5_make_group(h, h->file, "optimizer_weights");
     fv_shape scalar = { 0 };
     int64_t iteration = (int64_t)training->step;
     size_t names = 2;
-    char(*name)[1024] =
-        fv_alloc(h->context, 2 + list.count * (size_t)slots, sizeof *name, "names of the optimiser's state");
+    char(*name)[1024] = fv_alloc(h->context, 2 + list->count * 3, sizeof *name, "names of the optimiser's state");
     if (name) {
         snprintf(name[0], sizeof *name, "%s/iteration", keras->prefix);
         snprintf(name[1], sizeof *name, "%s/learning_rate", keras->prefix);
         fv_h5_put_tensor(h, group, name[0], H5T_NATIVE_INT64, &scalar, &iteration);
         fv_h5_put_tensor(h, group, name[1], H5T_NATIVE_FLOAT, &scalar, &training->optimizer.value[FV_RATE]);
     }
-    for (size_t i = 0; name && i < list.count; i++)
-        for (int s = 0; s < slots && fv_ok(h->context); s++, names++) {
-            const fv_keras_weight *w = &list.item[i];
+    for (size_t i = 0; name && i < list->count; i++)
+        for (int s = 0; s < 3 && fv_ok(h->context); s++) {
+            const fv_keras_weight *w = &list->item[i];
+            if (!(needed >> s & 1)) continue;
             snprintf(name[names], sizeof *name, "%s/%s_%s_%s", keras->prefix, w->layer->name, w->weight->name,
                      keras->slot[s]);
             if (fv_h5_has(h, group, name[names])) /* a nested net has a layer of that name too */
                 snprintf(name[names], sizeof *name, "%s/%s_%s_%s_%zu", keras->prefix, w->layer->name, w->weight->name,
                          keras->slot[s], i);
-            put_slot(out, group, name[names], w, s ? FV_SLOT1 : FV_SLOT0);
+            put_slot(out, group, name[names++], w, slots[s]);
         }
     if (name) put_names(out, group, "weight_names", name, names);
     fv_free(name);
-    fv_free(list.item);
     H5Gclose(group);
     return h->context->status;
+}
+
+/* Settings of the training, or those that the net's file named. */
+static int put_optimizer(writer *out) {
+    const fv_training *training = out->net->training;
+    const fv_optimizer *settings = training && training->optimizer.kind ? &training->optimizer : &out->net->optimizer;
+    const fv_keras_optimizer *keras = fv_keras_optimizer_of(settings);
+    fv_keras_weights list = { 0 };
+    if (!keras || put_training_config(out, keras, settings)) return out->h5.context->status;
+    const uint32_t needed = fv_optimizer_slots(settings->kind, settings->value);
+    if (settings != &out->net->optimizer && !list_trained(out, &list) && (!needed || has_slots(&list, needed)))
+        put_optimizer_weights(out, keras, &list, needed);
+    fv_free(list.item);
+    return out->h5.context->status;
 }
 
 /* ---- The file ---------------------------------------------------------------------------------------------------- */
@@ -237,7 +202,7 @@ static void *make_image(writer *out, const char *path, bool training, size_t *by
         fv_h5_put_text(h, h->file, "backend", KERAS_BACKEND);
         fv_h5_put_text(h, h->file, "model_config", out->config_text);
         put_layers(out);
-        if (training && out->net->training && fv_ok(h->context)) put_optimizer(out);
+        if (training && fv_ok(h->context)) put_optimizer(out);
         fv_keras_put_state(h, out->net, out->config_text, training);
         image = fv_h5_finish(h, bytes);
     }

@@ -128,6 +128,7 @@ struct fv_net {
     bool measuring;                    /* fv_net_store makes a store without values: only sizes are wanted */
     bool owned;                        /* part of the net that calls it and freed with it: nets read from files */
     fv_store *store;                   /* on the context's device; made at first use */
+    fv_optimizer optimizer;            /* that the net's file names; kind 0: none */
     struct fv_training *training; /* history, optimiser's settings, where fv_fit ended (train/train.h); may be NULL */
     void (*training_free)(struct fv_training *); /* set by who made it */
 };

@@ -133,18 +133,27 @@ const char *fv_optimizer_name(const fv_optimizer *o) {
     return o->kind < FV_OPTIMIZER_COUNT ? fv_optimizer_kinds[o->kind].name : "unknown";
 }
 
+/* The setting that is out of its range, or NULL. */
+static const fv_optimizer_setting *wrong_setting(const fv_optimizer *o) {
+    const fv_optimizer_setting *set = fv_optimizer_kinds[o->kind].setting;
+    for (int i = 0; i < 8 && set[i].name; i++)
+        if (!(o->value[set[i].index] >= 0 && (double)o->value[set[i].index] < set[i].below)) return &set[i];
+    return NULL;
+}
+
+bool fv_optimizer_fits(const fv_optimizer *o) {
+    return o->kind && o->kind < FV_OPTIMIZER_COUNT && !wrong_setting(o);
+}
+
 int fv_optimizer_check(fv_context *context, const fv_optimizer *o) {
     if (!o->kind || o->kind >= FV_OPTIMIZER_COUNT)
         return fv_fail(context, FV_ERROR_ARGUMENT, "optimizer: kind %u is not known", o->kind);
-    const fv_optimizer_setting *set = fv_optimizer_kinds[o->kind].setting;
-    for (int i = 0; i < 8 && set[i].name; i++) {
-        double value = (double)o->value[set[i].index];
-        if (value >= 0 && value < set[i].below) continue;
-        if (isinf(set[i].below))
-            return fv_fail(context, FV_ERROR_ARGUMENT, "%s: %s %g is not a number of at least 0", fv_optimizer_name(o),
-                           set[i].name, value);
-        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: %s %g is not within 0..%g (%g excluded)", fv_optimizer_name(o),
-                       set[i].name, value, set[i].below, set[i].below);
-    }
-    return FV_OK;
+    const fv_optimizer_setting *wrong = wrong_setting(o);
+    if (!wrong) return FV_OK;
+    const double value = (double)o->value[wrong->index];
+    if (isinf(wrong->below))
+        return fv_fail(context, FV_ERROR_ARGUMENT, "%s: %s %g is not a number of at least 0", fv_optimizer_name(o),
+                       wrong->name, value);
+    return fv_fail(context, FV_ERROR_ARGUMENT, "%s: %s %g is not within 0..%g (%g excluded)", fv_optimizer_name(o),
+                   wrong->name, value, wrong->below, wrong->below);
 }

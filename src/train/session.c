@@ -119,7 +119,8 @@ static int find_position(fv_session *s) {
     t->finished = false;
     t->batch_size = o->batch_size;
     t->samples = o->data->count;
-    if (o->optimizer.kind || !t->optimizer.kind) t->optimizer = o->optimizer.kind ? o->optimizer : fv_sgd_with(NULL);
+    if (o->optimizer.kind) t->optimizer = o->optimizer;
+    else if (!t->optimizer.kind) t->optimizer = s->net->optimizer.kind ? s->net->optimizer : fv_sgd_with(NULL);
     if (o->schedule.kind || !o->resume) t->schedule = o->schedule;
     if (o->arguments) {
         fv_free(t->arguments);

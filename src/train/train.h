@@ -39,6 +39,7 @@ int fv_curves_write_svg(fv_net *, const char *path);
 
 /* One sentence if a setting is out of its range. */
 int fv_optimizer_check(fv_context *, const fv_optimizer *);
+bool fv_optimizer_fits(const fv_optimizer *); /* the same without a word */
 int fv_schedule_check(fv_context *, const fv_schedule *);
 const char *fv_optimizer_name(const fv_optimizer *);
 /* After an epoch: the plateau schedule's factor from the monitored figure, as Keras's ReduceLROnPlateau. */
