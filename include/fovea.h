@@ -135,6 +135,15 @@ FV_API fv_initializer fv_he_normal(void);
 FV_API fv_initializer fv_lecun_uniform(void);  /* LeCun et al. 1998: +-sqrt(3 / in)                                */
 FV_API fv_initializer fv_lecun_normal(void);
 
+/* What a weight must fulfil after every update, as in Keras: w (rate clip(|w|, least, most) + (1 - rate) |w|) / (1e-7 + |w|),
+ * or no negative number. axes: bit i takes the norm over axis i of the weight as it lies here; 0: a norm for each filter or
+ * unit (all axes but the first; of a vector the whole). Values of fixed size for ever. */
+typedef struct fv_constraint { uint32_t kind, axes; float value[4]; } fv_constraint;
+FV_API fv_constraint fv_max_norm_constraint(float most);
+FV_API fv_constraint fv_non_neg_constraint(void);
+FV_API fv_constraint fv_unit_norm_constraint(void);
+FV_API fv_constraint fv_min_max_norm_constraint(float least, float most, float rate);
+
 FV_API fv_net *fv_net_new(fv_context *, const char *name);
 FV_API void fv_net_free(fv_net *);
 FV_API const char *fv_net_name(const fv_net *);
@@ -152,12 +161,14 @@ typedef struct fv_conv2d_options {
     int32_t pad[4];                      /* top, bottom, left, right: overrides padding when any is set */
     fv_activation activation; bool no_bias, flip_kernel, frozen;
     fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
+    fv_constraint kernel_constraint, bias_constraint;
 } fv_conv2d_options;
 
 /* y = activation(W x + b) on the last axis. Weights: kernel [units, inputs], bias [units]. */
 typedef struct fv_dense_options {
     size_t struct_size; fv_node input; int32_t units; fv_activation activation; bool no_bias, frozen;
     fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
+    fv_constraint kernel_constraint, bias_constraint;
 } fv_dense_options;
 
 /* Pooling windows: size defaults to 2, stride to size. ceil_mode keeps a partial last window (one that starts inside

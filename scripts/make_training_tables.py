@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tables of losses, optimisers and schedules from PyTorch and Keras, as C for tests/test_tables.c.
+"""Tables of losses, optimisers, schedules and constraints from PyTorch and Keras, as C for tests/test_tables.c.
 
     KERAS_BACKEND=torch python3 scripts/make_training_tables.py > tests/tables/training.h
 
@@ -303,12 +303,39 @@ def schedules():
     print("")
 
 
+# ---- Constraints: weights in Keras's layout before and after ---------------------------------------------------------
+
+def constraints():
+    from keras import constraints as k
+    w = {2: f32(torch.randn(4, 3)), 4: f32(0.5 * torch.randn(2, 3, 2, 3))}  # [inputs, units], [h, w, in, out]
+    w[2][:, 1] *= 0.1
+
+    def case(name, fovea, rank, constraint, axes=0):
+        after = constraint(w[rank].float()).double()
+        shape = ", ".join(str(d) for d in w[rank].shape)
+        print(f'    {{ "{name}", {fovea}, {axes}, {rank}, {{ {shape} }}, \\\n      {numbers(w[rank])}, \\\n      {numbers(after)} }}, \\')
+
+    print("#define CONSTRAINT_CASES \\")
+    case("max norm, units", "fv_max_norm_constraint(1.5f)", 2, k.MaxNorm(1.5))
+    case("max norm, inputs", "fv_max_norm_constraint(1)", 2, k.MaxNorm(1.0, axis=1), 1 << 0)
+    case("max norm, whole", "fv_max_norm_constraint(1)", 2, k.MaxNorm(1.0, axis=[0, 1]), 3)
+    case("not negative", "fv_non_neg_constraint()", 2, k.NonNeg())
+    case("unit norm", "fv_unit_norm_constraint()", 2, k.UnitNorm())
+    case("norm between", "fv_min_max_norm_constraint(0.5f, 1, 0.75f)", 2, k.MinMaxNorm(0.5, 1.0, 0.75))
+    case("max norm, filters", "fv_max_norm_constraint(1)", 4, k.MaxNorm(1.0, axis=[0, 1, 2]))
+    case("max norm, rows", "fv_max_norm_constraint(0.5f)", 4, k.MaxNorm(0.5, axis=0), 1 << 1)
+    case("unit norm, channels", "fv_unit_norm_constraint()", 4, k.UnitNorm(axis=[2, 3]), 1 << 0 | 1 << 3)
+    case("not negative, filters", "fv_non_neg_constraint()", 4, k.NonNeg())
+    print("")
+
+
 def main():
     print("/* training.h - made by scripts/make_training_tables.py with PyTorch " + torch.__version__.split("+")[0] + ": do not edit. */")
     print("/* clang-format off */")
     losses()
     optimizers()
     schedules()
+    constraints()
 
 
 main()

@@ -98,8 +98,64 @@ static void settings_come_back_from_files(void **state) {
     }
 }
 
+/* Constraints hold after training, and come back from files with their axes. */
+static void constraints_hold_and_are_kept(void **state) {
+    fv_context *c = open_on("cpu", 2);
+    fv_net *net = fv_net_new(c, "held");
+    fv_constraint over_rows = fv_min_max_norm_constraint(0.1f, 0.5f, 1);
+    over_rows.axes = 1u << 1;
+    fv_node x = fv_input(net, 28, 28, 1);
+    x = fv_conv2d(net, x, .filters = 4, .kernel = 5, .stride = 4, .kernel_constraint = over_rows,
+                  .bias_constraint = fv_non_neg_constraint(), .name = "c1");
+    x = fv_conv2d(net, x, .filters = 8, .kernel = 3, .groups = 4, .kernel_constraint = fv_unit_norm_constraint(), .name = "c2");
+    fv_output(net, fv_dense(net, fv_flatten(net, x), .units = 10, .kernel_constraint = fv_max_norm_constraint(0.7f), .name = "d"));
+    fv_fit(net, fv_digits(c, 100, 1), .epochs = 2, .optimizer = fv_sgd(.learning_rate = 0.1f));
+    no_error(c);
+    float kernel[10 * 128], bias[4], filters[8 * 9];
+    fv_get_weights(net, "d", 0, FV_NATIVE, kernel, sizeof kernel);
+    fv_get_weights(net, "c1", 1, FV_NATIVE, bias, sizeof bias);
+    fv_get_weights(net, "c2", 0, FV_NATIVE, filters, sizeof filters);
+    no_error(c);
+    for (int unit = 0; unit < 10; unit++) {
+        double squares = 0;
+        for (int i = 0; i < 128; i++) squares += pow((double)kernel[unit * 128 + i], 2);
+        assert_true(sqrt(squares) < 0.7001);
+    }
+    for (int i = 0; i < 4; i++) assert_true(bias[i] >= 0);
+    for (int f = 0; f < 8; f++) {
+        double squares = 0;
+        for (int i = 0; i < 9; i++) squares += pow((double)filters[f * 9 + i], 2);
+        assert_true(fabs(squares - 1) < 1e-5);
+    }
+    const char *path = path_of("held.h5", NULL);
+    fv_save(net, path);
+    fv_net *again = fv_load(c, path);
+    no_error(c);
+    const fv_net *nets[2] = { net, again };
+    const fv_constraint *held[2][4];
+    for (int n = 0; n < 2; n++) {
+        int count = 0;
+        for (int32_t l = 0; l < nets[n]->layer_count; l++)
+            for (int32_t w = 0; w < nets[n]->layer[l].weight_count; w++)
+                if (nets[n]->layer[l].weight[w].constraint.kind) held[n][count++] = &nets[n]->layer[l].weight[w].constraint;
+        assert_int_equal(count, 4);
+    }
+    for (int i = 0; i < 4; i++) assert_memory_equal(held[0][i], held[1][i], sizeof(fv_constraint));
+
+    fv_dense(net, fv_input(net, 4), .units = 2, .kernel_constraint = fv_max_norm_constraint(-1));
+    expect_error(c, FV_ERROR_ARGUMENT, "norms within 0..-1");
+    fv_constraint far = fv_unit_norm_constraint();
+    far.axes = 1u << 3;
+    fv_dense(net, fv_input(net, 4), .units = 2, .kernel_constraint = far);
+    expect_error(c, FV_ERROR_ARGUMENT, "it has only 2 axes");
+    fv_dense(net, fv_input(net, 4), .units = 2, .bias_constraint = { .kind = 77 });
+    expect_error(c, FV_ERROR_ARGUMENT, "no constraint number 77");
+    assert_int_equal(fv_close(c), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(every_optimizer_learns_and_resumes),
-                                        cmocka_unit_test(settings_come_back_from_files) };
+                                        cmocka_unit_test(settings_come_back_from_files),
+                                        cmocka_unit_test(constraints_hold_and_are_kept) };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

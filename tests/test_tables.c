@@ -1,4 +1,4 @@
-/* test_tables.c - losses, optimisers and schedules against numbers of PyTorch and Keras (tests/tables/training.h, made by
+/* test_tables.c - losses, optimisers, schedules and constraints against numbers of PyTorch and Keras (tests/tables/training.h, made by
  * scripts/make_training_tables.py), on both backends of the host. */
 #include "core/core.h"
 #include <math.h>
@@ -171,11 +171,58 @@ static void schedules_are_pytorchs(void **state) {
                         (double)cases[i].factor[batch], 2e-6);
 }
 
+/* ---- Constraints ------------------------------------------------------------------------------------------------- */
+
+typedef struct constraint_case {
+    const char *name;
+    fv_constraint constraint;
+    uint32_t axes; /* ours; 0: as they are */
+    int rank;
+    int64_t shape[4]; /* Keras's */
+    const float *before, *after;
+} constraint_case;
+
+/* An update that changes nothing, and what the constraint then does. */
+static void check_constraint(fv_context *context, const char *device, const constraint_case *c) {
+    const int64_t *d = c->shape, count = product(c->rank, d);
+    fv_constraint constraint = c->constraint;
+    if (c->axes) constraint.axes = c->axes;
+    fv_net *net = fv_net_new(context, "constrained");
+    if (c->rank == 2)
+        fv_output(net, fv_dense(net, fv_input(net, d[0]), .units = (int32_t)d[1], .kernel_constraint = constraint, .name = "w"));
+    else
+        fv_output(net, fv_conv2d(net, fv_input(net, 8, 8, d[2]), .filters = (int32_t)d[3],
+                                 .kernel_hw = { (int32_t)d[0], (int32_t)d[1] }, .kernel_constraint = constraint, .name = "w"));
+    fv_set_weights(net, "w", 0, FV_KERAS, c->before, sizeof(float) * (size_t)count);
+    fv_tape *tape = fv_tape_new(context);
+    fv_backward(tape, fv_op_sum(tape, fv_weight_value(tape, net, "w", 0), NULL, 0, false));
+    fv_op_update(tape, net, fv_sgd(.learning_rate = FV_ZERO));
+    fv_program *program = fv_compile(tape);
+    fv_run(program);
+    float after[MOST];
+    fv_get_weights(net, "w", 0, FV_KERAS, after, sizeof(float) * (size_t)count);
+    if (fv_error(context)) fail_msg("%s on %s: %s", c->name, device, fv_error(context));
+    for (int64_t i = 0; i < count; i++) assert_near(c->name, device, i, (double)after[i], (double)c->after[i], 1e-6);
+    fv_program_free(program);
+    fv_tape_free(tape);
+}
+
+static void constraints_are_keras(void **state) {
+    (void)state;
+    const constraint_case cases[] = { CONSTRAINT_CASES };
+    for (int d = 0; d < DEVICES; d++) {
+        fv_context *context = fv_open(devices[d]);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_constraint(context, devices[d], &cases[i]);
+        assert_int_equal(fv_close(context), 0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(losses_are_pytorchs),
         cmocka_unit_test(optimizers_are_pytorchs),
         cmocka_unit_test(schedules_are_pytorchs),
+        cmocka_unit_test(constraints_are_keras),
         cmocka_unit_test(losses_refuse_what_they_do_not_know),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,6 +64,9 @@ json_t *fv_json_window(const fv_layer *, const int32_t pair[2]); /* one number f
 json_t *fv_json_sides(const fv_layer *, const int32_t sides[4]); /* [[top, bottom], [left, right]], or [before, after] */
 json_t *fv_json_initializer(const fv_initializer *);
 json_t *fv_json_regularizer(float l1, float l2);
+json_t *fv_json_object(const char *module, const char *class_name, json_t *config); /* as Keras 3 writes it; takes config */
+json_t *fv_json_constraint(const fv_constraint *, fv_weight_role);
+void fv_keras_constraint(fv_keras_reader *, const char *key, fv_weight_role, fv_constraint *out);
 
 /* config_sampling.c: layers that change the size of an image without weights. */
 typedef void fv_keras_read_function(fv_keras_reader *, fv_layer_options *);

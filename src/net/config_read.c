@@ -52,6 +52,8 @@ static void read_conv2d(fv_keras_reader *r, fv_layer_options *options) {
     fv_keras_initializer(r, "bias_initializer", &o->bias_initializer);
     fv_keras_regularizer(r, "kernel_regularizer|W_regularizer", &o->l1, &o->l2);
     fv_keras_regularizer(r, "bias_regularizer|b_regularizer", &o->bias_l1, &o->bias_l2);
+    fv_keras_constraint(r, "kernel_constraint", FV_WEIGHT_CONV_KERNEL, &o->kernel_constraint);
+    fv_keras_constraint(r, "bias_constraint", FV_WEIGHT_VECTOR, &o->bias_constraint);
     o->flip_kernel = !strcmp(r->class_name, "fovea>FlipConv2D");
     if (positive(r, "filters", o->filters))
         positive(r, "kernel_size", o->kernel_hw[0] < o->kernel_hw[1] ? o->kernel_hw[0] : o->kernel_hw[1]);
@@ -71,6 +73,8 @@ static void read_depthwise(fv_keras_reader *r, fv_layer_options *options) {
     fv_keras_initializer(r, "bias_initializer", &o->bias_initializer);
     fv_keras_regularizer(r, "depthwise_regularizer", &o->l1, &o->l2);
     fv_keras_regularizer(r, "bias_regularizer", &o->bias_l1, &o->bias_l2);
+    fv_keras_constraint(r, "depthwise_constraint", FV_WEIGHT_DEPTHWISE_KERNEL, &o->kernel_constraint);
+    fv_keras_constraint(r, "bias_constraint", FV_WEIGHT_VECTOR, &o->bias_constraint);
     if (!positive(r, "kernel_size", o->kernel_hw[0]) || !positive(r, "depth_multiplier", multiplier)) return;
     int64_t channels = r->input && r->input->rank == 4 ? r->input->dim[3] : 0, filters;
     if (channels < 1 || __builtin_mul_overflow(channels, (int64_t)multiplier, &filters) || filters > INT32_MAX) {
@@ -111,6 +115,8 @@ static void read_dense(fv_keras_reader *r, fv_layer_options *options) {
     fv_keras_initializer(r, "bias_initializer", &o->bias_initializer);
     fv_keras_regularizer(r, "kernel_regularizer|W_regularizer", &o->l1, &o->l2);
     fv_keras_regularizer(r, "bias_regularizer|b_regularizer", &o->bias_l1, &o->bias_l2);
+    fv_keras_constraint(r, "kernel_constraint", FV_WEIGHT_DENSE_KERNEL, &o->kernel_constraint);
+    fv_keras_constraint(r, "bias_constraint", FV_WEIGHT_VECTOR, &o->bias_constraint);
     positive(r, "units", o->units);
 }
 
@@ -257,7 +263,8 @@ static void read_concat(fv_keras_reader *r, fv_layer_options *options) {
 
 /* ---- The table --------------------------------------------------------------------------------------------------- */
 
-#define WEIGHTED "activation use_bias bias bias_initializer bias_regularizer b_regularizer init W_regularizer "
+#define WEIGHTED "activation use_bias bias bias_initializer bias_regularizer b_regularizer init W_regularizer " \
+    "kernel_constraint bias_constraint "
 #define SCALE_AND_CENTER "epsilon center scale gamma_initializer beta_initializer "
 #define WINDOW "kernel_size strides padding border_mode dilation_rate "
 
@@ -273,7 +280,7 @@ static const struct keras_class {
       WEIGHTED WINDOW "filters groups pad kernel_initializer kernel_regularizer " },
     { "DepthwiseConv2D", FV_LAYER_CONV2D, read_depthwise,
       WEIGHTED WINDOW
-      "depth_multiplier depthwise_initializer depthwise_regularizer "
+      "depth_multiplier depthwise_initializer depthwise_regularizer depthwise_constraint "
       "kernel_initializer kernel_regularizer groups " }, /* the last three are there, but Keras does not use them */
     { "Dense", FV_LAYER_DENSE, read_dense,
       WEIGHTED "units output_dim kernel_initializer kernel_regularizer input_dim " },

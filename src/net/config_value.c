@@ -37,7 +37,8 @@ json_t *fv_json_sides(const fv_layer *layer, const int32_t sides[4]) {
 }
 
 /* An object as Keras 3 writes it; older ones look at class and config only. */
-static json_t *keras_object(const char *module, const char *class_name, json_t *config) {
+json_t *fv_json_object(const char *module, const char *class_name, json_t *config) {
+    if (!config) return NULL;
     return json_pack("{s:s,s:s,s:o,s:n}", "module", module, "class_name", class_name, "config", config,
                      "registered_name");
 }
@@ -60,14 +61,14 @@ json_t *fv_json_initializer(const fv_initializer *initializer) {
     json_t *config = json_object();
     for (int i = 0; i < 2 && initializers[initializer->kind].number[i]; i++)
         fv_json_put(&config, initializers[initializer->kind].number[i], fv_json_float(initializer->value[i]));
-    return config ? keras_object("keras.initializers", initializers[initializer->kind].class_name, config) : NULL;
+    return config ? fv_json_object("keras.initializers", initializers[initializer->kind].class_name, config) : NULL;
 }
 
 json_t *fv_json_regularizer(float l1, float l2) {
     json_t *config = json_object();
     fv_json_put(&config, "l1", fv_json_float(l1));
     fv_json_put(&config, "l2", fv_json_float(l2));
-    return config ? keras_object("keras.regularizers", "L1L2", config) : NULL;
+    return config ? fv_json_object("keras.regularizers", "L1L2", config) : NULL;
 }
 
 /* ---- Reading ----------------------------------------------------------------------------------------------------- */

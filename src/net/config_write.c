@@ -57,6 +57,12 @@ static void put_activation(json_t **config, fv_keras_part parts[FV_PARTS], fv_ac
         fv_json_put(config, "activation", json_string(fv_activation_name(activation)));
 }
 
+static void put_constraints(json_t **config, const char *kernel, const fv_constraint *of_kernel, fv_weight_role role,
+                            const fv_constraint *of_bias) {
+    if (of_kernel->kind) fv_json_put(config, kernel, fv_json_constraint(of_kernel, role));
+    if (of_bias->kind) fv_json_put(config, "bias_constraint", fv_json_constraint(of_bias, FV_WEIGHT_VECTOR));
+}
+
 /* ---- Windows ----------------------------------------------------------------------------------------------------- */
 
 static void write_conv2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
@@ -86,6 +92,8 @@ static void write_conv2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     put_weight(&config, depthwise && !whole ? "depthwise" : "kernel", &o->kernel_initializer,
                FV_INITIALIZER_GLOROT_UNIFORM, o->l1, o->l2);
     put_weight(&config, "bias", &o->bias_initializer, FV_INITIALIZER_ZEROS, o->bias_l1, o->bias_l2);
+    put_constraints(&config, depthwise && !whole ? "depthwise_constraint" : "kernel_constraint", &o->kernel_constraint,
+                    depthwise ? FV_WEIGHT_DEPTHWISE_KERNEL : FV_WEIGHT_CONV_KERNEL, &o->bias_constraint);
     parts[FV_PART_MAIN].config = config;
 }
 
@@ -123,6 +131,7 @@ static void write_dense(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     if (o->no_bias) fv_json_put(&config, "use_bias", json_false());
     put_weight(&config, "kernel", &o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM, o->l1, o->l2);
     put_weight(&config, "bias", &o->bias_initializer, FV_INITIALIZER_ZEROS, o->bias_l1, o->bias_l2);
+    put_constraints(&config, "kernel_constraint", &o->kernel_constraint, FV_WEIGHT_DENSE_KERNEL, &o->bias_constraint);
     parts[FV_PART_MAIN].config = config;
 }
 

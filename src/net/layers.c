@@ -100,6 +100,7 @@ static int build_dense(fv_net *net, fv_layer *layer, const fv_shape *inputs, int
     o->kernel_initializer = kernel->initializer;
     kernel->l1 = o->l1;
     kernel->l2 = o->l2;
+    if (fv_weight_constrain(net, layer, kernel, &o->kernel_constraint)) return FV_ERROR_ARGUMENT;
     if (o->no_bias) return FV_OK;
     fv_weight *bias = fv_layer_add_weight(net, layer, "bias", FV_WEIGHT_VECTOR, 1, (const int64_t[]){ o->units },
                                           o->bias_initializer, FV_INITIALIZER_ZEROS);
@@ -107,7 +108,7 @@ static int build_dense(fv_net *net, fv_layer *layer, const fv_shape *inputs, int
     o->bias_initializer = bias->initializer;
     bias->l1 = o->bias_l1;
     bias->l2 = o->bias_l2;
-    return FV_OK;
+    return fv_weight_constrain(net, layer, bias, &o->bias_constraint);
 }
 
 static fv_value record_dense(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {

@@ -6,6 +6,7 @@
 #define KERNEL "kernel_initializer = fv_glorot_uniform(), l1 = 0, l2 = 0"
 #define BIAS "no_bias = false, bias_initializer = fv_zeros(), bias_l1 = 0, bias_l2 = 0"
 #define GAMMA_BETA "gamma_initializer = fv_ones(), beta_initializer = fv_zeros()"
+#define CONSTRAINTS "kernel_constraint = none, bias_constraint = none"
 #define WINDOW "size = 2, size_hw, stride = size, stride_hw, padding = FV_VALID, pad, ceil_mode = false"
 #define LINE "size = 2, stride = size, padding = FV_VALID, pad, ceil_mode = false, exclude_padding = false"
 
@@ -18,9 +19,9 @@ static const row rows[] = {
     LAYER(input, INPUT, "What the net is given: the shape of one sample, 0 for a free size", "shape, rank, type = FV_F32"),
     LAYER(conv2d, CONV2D, "Convolution of images; groups = channels is depthwise",
       "filters, kernel = 1, kernel_hw, stride = 1, stride_hw, dilation = 1, dilation_hw, groups = 1, padding = FV_VALID, pad, "
-      "activation = FV_LINEAR, flip_kernel = false, " KERNEL ", " BIAS,
+      "activation = FV_LINEAR, flip_kernel = false, " KERNEL ", " BIAS ", " CONSTRAINTS,
       .classes = "Conv2D, DepthwiseConv2D, fovea>FlipConv2D"),
-    LAYER(dense, DENSE, "A linear map of the last axis", "units, activation = FV_LINEAR, " KERNEL ", " BIAS),
+    LAYER(dense, DENSE, "A linear map of the last axis", "units, activation = FV_LINEAR, " KERNEL ", " BIAS ", " CONSTRAINTS),
     LAYER(max_pool2d, MAX_POOL2D, "The maximum of each window", WINDOW ", exclude_padding = false",
       .classes = "MaxPooling2D, fovea>MaxPooling2D"),
     LAYER(avg_pool2d, AVG_POOL2D, "The mean of each window", WINDOW ", exclude_padding = false",

@@ -87,6 +87,7 @@ typedef struct fv_weight {
     fv_initializer initializer;
     int64_t fan_in, fan_out;
     float l1, l2;
+    fv_constraint constraint; /* after every update; kind 0: none, axes complete */
 } fv_weight;
 
 typedef struct fv_layer {
@@ -205,6 +206,8 @@ fv_value fv_record_relu(fv_recording *, fv_layer *, const fv_value *, int32_t);
 fv_value fv_record_prelu(fv_recording *, fv_layer *, const fv_value *, int32_t);
 fv_value fv_record_softmax(fv_recording *, fv_layer *, const fv_value *, int32_t);
 fv_value fv_record_rescaling(fv_recording *, fv_layer *, const fv_value *, int32_t);
+/* constraint.c: checks and completes a constraint, and gives it to the weight; kind 0: nothing */
+int fv_weight_constrain(fv_net *, const fv_layer *, fv_weight *, fv_constraint *);
 /* layers_window.c */
 int fv_layer_check_images(const fv_net *, const fv_layer *, const fv_shape *);
 /* pad overrides padding; equal pixels on every side are the same in either form. */

@@ -55,6 +55,9 @@ LAYOUT(pointwise, F32(pointwise, delta, 0), F32(pointwise, weight, 0), F32(point
        F32(pointwise, threshold, 0));
 LAYOUT(top_k, I32(top_k, k, NEVER), I32(top_k, ignore, 0), I32(top_k, label, 0));
 LAYOUT(update, U32(update, kind, NEVER), F32(update, value, 0), F32(update, clip_value, 0), F32(update, clip_norm, 0));
+LAYOUT(constrain, U32(constrain, kind, NEVER), FIELD_AS(AXES, 4, constrain, axes, NEVER), F32(constrain, least, 0),
+       F32(constrain, most, 0), F32(constrain, rate, 1), I32(constrain, rank, SILENT), I64(constrain, offset, NEVER),
+       I64(constrain, dim, NEVER));
 LAYOUT(random, F32(random, rate, 0), U32(random, stream, 0), I32(random, crop, 0), I32(random, vertical, 0));
 LAYOUT(warp, F32(warp, rotation, 0), F32(warp, shear, 0), F32(warp, shift, 0), F32(warp, zoom, 0), F32(warp, scale, 0),
        F32(warp, ratio, 0), F32(warp, fill, 0), I32(warp, border, 0), I32(warp, nearest, 0));

@@ -29,6 +29,7 @@ enum {
 extern const fv_attribute_layout fv_layout_local;
 extern const fv_attribute_layout fv_layout_pointwise;
 extern const fv_attribute_layout fv_layout_matmul, fv_layout_strided, fv_layout_cumsum;
+extern const fv_attribute_layout fv_layout_constrain;
 extern const fv_attribute_layout fv_layout_none, fv_layout_conv, fv_layout_dense, fv_layout_pool, fv_layout_norm, fv_layout_lrn,
     fv_layout_axis, fv_layout_affine, fv_layout_cast, fv_layout_shape, fv_layout_slice, fv_layout_transpose, fv_layout_gather,
     fv_layout_pad, fv_layout_resize, fv_layout_reduce,

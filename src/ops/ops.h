@@ -66,6 +66,14 @@ typedef struct fv_pointwise_attributes { float delta, weight, alpha, gamma, thre
 typedef struct fv_top_k_attributes { int32_t k, ignore, label; } fv_top_k_attributes;
 /* Optimisers: value[] as fv_optimizer has it (order: enum below). clip_* 0: none. */
 typedef struct fv_update_attributes { uint32_t kind; float value[15]; float clip_value, clip_norm; } fv_update_attributes;
+/* One weight within the parameters; norms over axes (bit i: axis i). */
+enum { FV_CONSTRAINT_MAX_NORM = 1, FV_CONSTRAINT_NON_NEG, FV_CONSTRAINT_UNIT_NORM, FV_CONSTRAINT_MIN_MAX_NORM, FV_CONSTRAINT_COUNT };
+typedef struct fv_constrain_attributes {
+    uint32_t kind, axes;
+    float least, most, rate;
+    int32_t rank;
+    int64_t offset, dim[FV_RANK];
+} fv_constrain_attributes;
 typedef struct fv_random_attributes { float rate; uint32_t stream; int32_t crop, vertical; } fv_random_attributes; /* dropout, .., gaussian_noise (rate: deviation), flip, pad_crop */
 /* Augmentation. rotation and shear in degrees (y, x), shift in parts of height and width: drawn from -limit .. limit. zoom,
  * scale (part of the area) and ratio (width / height): low, high; zoom and scale 0, 0: none. */
@@ -107,6 +115,7 @@ typedef union fv_attributes {
     fv_pointwise_attributes pointwise;
     fv_top_k_attributes top_k;
     fv_update_attributes update;
+    fv_constrain_attributes constrain;
     fv_random_attributes random;
     fv_warp_attributes warp;
     fv_color_attributes color;

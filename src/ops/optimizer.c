@@ -114,6 +114,29 @@ static int infer_commit(fv_signature *s) {
     return fv_set_output_like(s, 0, FV_F32, s->input[1]);
 }
 
+static int infer_constrain(fv_signature *s) {
+    const fv_constrain_attributes *a = &s->attributes->constrain;
+    const bool norm = a->kind != FV_CONSTRAINT_NON_NEG;
+    fv_shape weight;
+    int64_t end;
+    FV_TRY(fv_check_control(s, 0));
+    FV_TRY(fv_check_type(s, 1, "parameters", FV_F32));
+    FV_TRY(fv_check_rank(s, 1, "parameters", 1, "[elements]"));
+    FV_TRY(fv_shape_make(s->context, "constrain: the weight", a->rank, a->dim, &weight));
+    if (!a->kind || a->kind >= FV_CONSTRAINT_COUNT)
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "there is no constraint number %u", a->kind);
+    if (a->rank < 1 || a->offset < 0 || __builtin_add_overflow(a->offset, fv_shape_elements(&weight), &end) ||
+        end > s->input[1]->dim[0])
+        return fv_op_fail(s, FV_ERROR_SHAPE, "a weight %s at %lld does not lie within the parameters %s", FV_TEXT(&weight),
+                          (long long)a->offset, FV_TEXT(s->input[1]));
+    if (norm && (!a->axes || a->axes >= 1u << a->rank))
+        return fv_op_fail(s, FV_ERROR_ARGUMENT, "norms over axes %#x of a weight %s", a->axes, FV_TEXT(&weight));
+    FV_TRY(fv_check_range(s, "the least norm", a->least, 0, INFINITY));
+    if (norm) FV_TRY(fv_check_range(s, "the largest norm", a->most, a->least, INFINITY));
+    FV_TRY(fv_check_range(s, "rate", a->rate, 0, 1));
+    return fv_set_output_like(s, 0, FV_F32, s->input[1]);
+}
+
 static int infer_advance(fv_signature *s) {
     FV_TRY(fv_check_control(s, 0));
     s->attributes->advance.batch_only = s->attributes->advance.batch_only != 0;
@@ -171,5 +194,6 @@ UPDATE(lion_update, cost_update, 0, 7);
 UPDATE(lamb_update, cost_update, 0, 7, 8);
 UPDATE(lars_update, cost_update, 1 << 6, 7);
 UPDATE(muon_update, cost_muon, 0, 7, 8);
+FV_DESC(constrain, constrain, .infer = infer_constrain, .writes = { 2 });
 FV_DESC(commit, none, .infer = infer_commit, .cost = cost_commit, .writes = { 2 });
 FV_DESC(advance, advance, .infer = infer_advance, .cost = cost_advance, .writes = { 1 });

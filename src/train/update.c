@@ -108,6 +108,28 @@ static int update_store(step *p, fv_store *store, int32_t first, int32_t count) 
     return append(p->tape, update, &a, fixed, 6 + slot_count, p->gradients.value + first, count);
 }
 
+/* Weights that must fulfil something do so after the update. */
+static int constrain_store(step *p, fv_net *net, fv_store *store) {
+    for (int32_t l = 0; l < net->layer_count; l++)
+        for (int32_t w = 0; w < net->layer[l].weight_count && !net->layer[l].frozen; w++) {
+            const fv_weight *weight = &net->layer[l].weight[w];
+            fv_attributes a;
+            if (!weight->constraint.kind || weight->statistic) continue;
+            memset(&a, 0, sizeof a);
+            a.constrain = (fv_constrain_attributes){ .kind = weight->constraint.kind, .axes = weight->constraint.axes,
+                                                     .least = weight->constraint.value[0],
+                                                     .most = weight->constraint.value[1],
+                                                     .rate = weight->constraint.value[2],
+                                                     .rank = weight->shape.rank, .offset = weight->offset };
+            memcpy(a.constrain.dim, weight->shape.dim, sizeof a.constrain.dim);
+            fv_tape_label(p->tape, net->layer[l].name);
+            FV_APPLY(p->tape, FV_OP_constrain, &a, control_of(p->tape, p->root),
+                     whole(p->tape, store, FV_PARAMETERS, store->parameters));
+        }
+    fv_tape_label(p->tape, NULL);
+    return store->context->status;
+}
+
 /* New running statistics were placed by the layers; of a layer used twice the last ones count. */
 static int commit_store(step *p, fv_store *store) {
     list placed = { .context = store->context };
@@ -148,6 +170,7 @@ static int record_step(step *p, fv_net **family, int32_t count, int32_t *first) 
     for (int32_t n = 0; n < count && fv_ok(context); n++) {
         fv_store *store = fv_net_store(family[n]);
         if (first[n + 1] > first[n]) update_store(p, store, first[n], first[n + 1] - first[n]);
+        if (fv_ok(context) && first[n + 1] > first[n]) constrain_store(p, family[n], store);
         if (fv_ok(context) && store->statistics) commit_store(p, store);
     }
     if (fv_ok(context)) FV_APPLY(p->tape, FV_OP_advance, NULL, control_of(p->tape, p->root));

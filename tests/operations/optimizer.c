@@ -242,6 +242,33 @@ UPDATE(muon_update, "p20,7 rows4", "p20,7 rows5 plain", "p64,9,5 rows8 momentum0
        "p33 rows33", "p120 rows3 steps1", "p1024 rows16 clip0.2", "p40000,600 rows200 large", "p17,34 rows17 frozen1",
        "p36864 rows64 decay0.01 large");
 
+/* constrain x8,3,3,4 kind1 axes1,2,3 least most rate offset16 nonfinite : the weight of that shape at the offset */
+static int build_constrain(fv_context *context, problem *p) {
+    (void)context;
+    const fv_shape x = shape_word(p, "x", 0), axes = shape_word(p, "axes", 0);
+    fv_constrain_attributes *a = &p->attributes.constrain;
+    *a = (fv_constrain_attributes){ .kind = (uint32_t)whole(p, "kind", 0, 1),
+                                    .least = (float)number(p, "least", 0, 0),
+                                    .most = (float)number(p, "most", 0, 1),
+                                    .rate = (float)number(p, "rate", 0, 1),
+                                    .rank = x.rank,
+                                    .offset = whole(p, "offset", 0, 0) };
+    for (int i = 0; i < x.rank; i++) a->dim[i] = x.dim[i], p->terms *= x.dim[i];
+    for (int i = 0; i < axes.rank; i++) a->axes |= 1u << axes.dim[i];
+    add_control(p);
+    add_input(p, "parameters", FV_F32, FILL_UNIFORM, SHAPE(a->offset + fv_shape_elements(&x) + 5));
+    return 0;
+}
+
+RULE(constrain, .build = build_constrain, .bound = BOUND_OWN, .magnitude = magnitude_output,
+     .rows = { ROWS("x1 axes0", "x5 axes0", "x33 axes0 offset16", "x4,3 axes1", "x4,3 axes0 offset16", "x8,3,3,4 axes1,2,3",
+                    "x8,3,3,4 axes1", "x8,3,3,4 axes2 offset32", "x8,3,3,4 axes3", "x8,3,3,4 axes0", "x8,3,3,4 axes0,2",
+                    "x8,3,3,4 axes0,1,2,3 most0.5", "x8,1,1,20 axes1,2,3", "x6,5,5,1 axes1,2", "x17,33 axes1 least2 most3",
+                    "x17,33 axes1 kind3 least1", "x17,33 axes0 least1 most2 rate0.5", "x64 kind2", "x17,33 kind2 offset3",
+                    "x9,4 axes1 nonfinite", "x9,4 axes1 scale0", "x5,6 axes1 nan3", "x2,3,4,5,6 axes1,3", "x3,1,5 axes1",
+                    "x300,1001 axes1 large", "x300,1001 axes0 large", "x100003 kind2 large"), NULL },
+     .performance = ROWS("x512,3,3,512 axes1,2,3"));
+
 RULE(commit, .build = build_optimizer, .bound = BOUND_EXACT,
      .rows = { ROWS("p2", "p15", "p17", "p31,33", "p64 nonfinite", "p20,7,33 missing0", "p20,7,33 missing2",
                     "p1,1,1,1,1,1,1,1", "p128", "p5,17,100", "p1000,3", "p5,17", "p1", "p16,16,16", "p5,17 nonfinite",

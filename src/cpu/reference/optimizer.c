@@ -303,6 +303,41 @@ KERNEL(muon_update) { return update_parts(task, muon_part, NULL); }
 
 /* ---- The end of a step ------------------------------------------------------------------------------------------- */
 
+/* Where number `number` begins, counted along the axes whose bit in axes is `bit`. */
+static int64_t place(const fv_constrain_attributes *a, unsigned bit, int64_t number) {
+    int64_t at = 0, step = 1;
+    for (int i = a->rank - 1; i >= 0; step *= a->dim[i--])
+        if ((a->axes >> i & 1) == bit) {
+            at += number % a->dim[i] * step;
+            number /= a->dim[i];
+        }
+    return at;
+}
+
+/* Keras's constraints: w (rate clip(|w|, least, most) + (1 - rate) |w|) / (1e-7 + |w|), the norm over the axes chosen; or
+ * what is negative becomes zero. */
+KERNEL(constrain) {
+    const fv_constrain_attributes *a = &task->attributes->constrain;
+    REAL *w = real(&task->output[0]) + a->offset;
+    int64_t norms = 1, each = 1;
+    if (((const fv_control *)task->input[0].data)->nonfinite) return FV_OK;
+    for (int i = 0; i < a->rank; i++) *(a->axes >> i & 1 ? &each : &norms) *= a->dim[i];
+
+    EACH(n, norms) {
+        REAL *first = w + place(a, 0, n);
+        double squares = 0;
+        EACH(i, each) squares += pow(first[place(a, 1, i)], 2);
+        const double norm = sqrt(squares), held = norm < a->least ? a->least : norm > a->most ? a->most : norm;
+        const double factor = (a->rate * held + (1 - (double)a->rate) * norm) / (1e-7 + norm);
+        EACH(i, each) {
+            REAL *x = first + place(a, 1, i);
+            if (a->kind != FV_CONSTRAINT_NON_NEG) *x = (REAL)(*x * factor);
+            else if (*x < 0) *x = 0;
+        }
+    }
+    return FV_OK;
+}
+
 /* New running statistics take the place of the old ones. */
 KERNEL(commit) {
     const fv_control *control = task->input[0].data;
