@@ -79,13 +79,13 @@ static void release_tiles(fv_device *device, fv_task *task) {
 /* ---- Updates --------------------------------------------------------------------------------------------------------------- */
 
 namespace {
-enum { CONTROL, RATES, SEGMENTS, NORM, GRADIENTS, PARAMETERS, SLOT0, SLOT1 };
+enum { CONTROL, RATES, SEGMENTS, NORM, GRADIENTS, PARAMETERS, SLOT0 };
 
 struct operands {
     const fv_control *control;
     const float *rates, *norm, *gradients;
     const fv_segment *segments;
-    float *parameters, *slot[2];
+    float *parameters, *slot[3];
     int64_t rate_count;
     int segment_count;
 };
@@ -97,18 +97,23 @@ struct step {
     bool decoupled;
 };
 
+/* A rule changes w by a prepared gradient g; slot[i] points to the element's own, or is NULL. */
 struct sgd {
     float momentum;
     bool nesterov;
     explicit sgd(const fv_update_attributes *a)
         : momentum(a->value[FV_MOMENTUM]), nesterov(a->value[FV_NESTEROV] != 0) {}
     __device__ void begin(step &, double) const {}
-    __device__ void operator()(const step &s, float g, float &w, float *velocity, float *) const {
+    __device__ void operator()(const step &s, float g, float &w, float *const *slot) const {
         float v = g;
-        if (velocity) *velocity = v = momentum * *velocity + g;
+        if (slot[0]) *slot[0] = v = momentum * *slot[0] + g;
         w -= s.rate * (nesterov ? g + momentum * v : v);
     }
 };
+
+__device__ __forceinline__ float running_mean(float *slot, float kept, float x) {
+    return *slot = kept * *slot + (1 - kept) * x;
+}
 
 struct adam {
     float beta1, beta2, epsilon;
@@ -118,10 +123,65 @@ struct adam {
         s.first = (float)(1 / (1 - pow((double)beta1, number)));
         s.second = (float)(1 / sqrt(1 - pow((double)beta2, number)));
     }
-    __device__ void operator()(const step &s, float g, float &w, float *m, float *v) const {
-        *m = beta1 * *m + (1 - beta1) * g;
-        *v = beta2 * *v + (1 - beta2) * g * g;
-        w -= s.rate * (*m * s.first) / (sqrtf(*v) * s.second + epsilon);
+    __device__ void operator()(const step &s, float g, float &w, float *const *slot) const {
+        const float m = running_mean(slot[0], beta1, g);
+        float v = running_mean(slot[1], beta2, g * g);
+        if (slot[2]) v = *slot[2] = *slot[2] > v ? *slot[2] : v; /* AMSGrad */
+        w -= s.rate * (m * s.first) / (sqrtf(v) * s.second + epsilon);
+    }
+};
+
+struct rmsprop {
+    float rho, momentum, epsilon;
+    explicit rmsprop(const fv_update_attributes *a)
+        : rho(a->value[FV_RHO]), momentum(a->value[FV_MOMENTUM]), epsilon(a->value[FV_EPSILON]) {}
+    __device__ void begin(step &, double) const {}
+    __device__ void operator()(const step &s, float g, float &w, float *const *slot) const {
+        float squares = running_mean(slot[0], rho, g * g);
+        if (slot[2]) {
+            const float mean = running_mean(slot[2], rho, g);
+            squares = fmaxf(squares - mean * mean, 0);
+        }
+        float change = g / (sqrtf(squares) + epsilon);
+        if (slot[1]) *slot[1] = change += momentum * *slot[1];
+        w -= s.rate * change;
+    }
+};
+
+struct adagrad {
+    float initial, slower, epsilon;
+    explicit adagrad(const fv_update_attributes *a)
+        : initial(a->value[FV_INITIAL]), slower(a->value[FV_RATE_DECAY]), epsilon(a->value[FV_EPSILON]) {}
+    __device__ void begin(step &s, double number) const {
+        s.first = number == 1;
+        s.second = (float)(1 / (1 + (number - 1) * slower));
+    }
+    __device__ void operator()(const step &s, float g, float &w, float *const *slot) const {
+        const float sum = *slot[0] = (s.first ? initial : *slot[0]) + g * g;
+        w -= s.rate * s.second * g / (sqrtf(sum) + epsilon);
+    }
+};
+
+struct adadelta {
+    float rho, epsilon;
+    explicit adadelta(const fv_update_attributes *a) : rho(a->value[FV_RHO]), epsilon(a->value[FV_EPSILON]) {}
+    __device__ void begin(step &, double) const {}
+    __device__ void operator()(const step &s, float g, float &w, float *const *slot) const {
+        const float squares = running_mean(slot[0], rho, g * g);
+        const float change = sqrtf((*slot[1] + epsilon) / (squares + epsilon)) * g;
+        running_mean(slot[1], rho, change * change);
+        w -= s.rate * change;
+    }
+};
+
+struct lion {
+    float beta1, beta2;
+    explicit lion(const fv_update_attributes *a) : beta1(a->value[FV_BETA1]), beta2(a->value[FV_BETA2]) {}
+    __device__ void begin(step &, double) const {}
+    __device__ void operator()(const step &s, float g, float &w, float *const *slot) const {
+        const float mean = beta1 * *slot[0] + (1 - beta1) * g;
+        running_mean(slot[0], beta2, g);
+        w -= s.rate * (mean > 0 ? 1 : mean < 0 ? -1 : mean);
     }
 };
 } // namespace
@@ -158,12 +218,15 @@ template <class RULE> __global__ void update_tiles(RULE rule, fv_update_attribut
             w -= s.rate * s.decay * w;
         else
             g += s.decay * w;
-        rule(s, g, w, o.slot[0] ? o.slot[0] + i : nullptr, o.slot[1] ? o.slot[1] + i : nullptr);
+        float *const slot[3] = { o.slot[0] ? o.slot[0] + i : nullptr, o.slot[1] ? o.slot[1] + i : nullptr,
+                                 o.slot[2] ? o.slot[2] + i : nullptr };
+        rule(s, g, w, slot);
         o.parameters[i] = w;
     }
 }
 
-template <class RULE> static int run_update(fv_device *device, const fv_task *task, int slots) {
+template <class RULE> static int run_update(fv_device *device, const fv_task *task) {
+    const int slots = task->output_count - 1;
     const fv_tensor *in = task->input, *out = task->output;
     const tiles *t = static_cast<const tiles *>(task->kept);
     const int status = place_tiles(device, task, SLOT0 + slots, GRADIENTS);
@@ -183,12 +246,16 @@ template <class RULE> static int run_update(fv_device *device, const fv_task *ta
     return fv_cuda_launched(device, task);
 }
 
-static int prepare_sgd(fv_device *d, fv_task *task) { return prepare_tiles(d, task, SLOT0 + 1); }
-static int prepare_adam(fv_device *d, fv_task *task) { return prepare_tiles(d, task, SLOT0 + 2); }
-static int run_sgd(fv_device *d, const fv_task *task) { return run_update<sgd>(d, task, 1); }
-static int run_adam(fv_device *d, const fv_task *task) { return run_update<adam>(d, task, 2); }
-extern "C" const fv_kernel KERNEL(sgd_update) = { NULL, prepare_sgd, run_sgd, release_tiles };
-extern "C" const fv_kernel KERNEL(adam_update) = { NULL, prepare_adam, run_adam, release_tiles };
+static int prepare_update(fv_device *d, fv_task *task) { return prepare_tiles(d, task, SLOT0 + task->output_count - 1); }
+#define UPDATE(rule)                                                                                                   \
+    static int run_##rule(fv_device *d, const fv_task *task) { return run_update<rule>(d, task); }                     \
+    extern "C" const fv_kernel KERNEL(rule##_update) = { NULL, prepare_update, run_##rule, release_tiles };
+UPDATE(sgd)
+UPDATE(adam)
+UPDATE(rmsprop)
+UPDATE(adagrad)
+UPDATE(adadelta)
+UPDATE(lion)
 
 /* ---- The search for values that are not finite, and the norm ------------------------------------------------------------------ */
 
