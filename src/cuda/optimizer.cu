@@ -1,102 +1,9 @@
-/* optimizer.cu - one step of the optimiser over all parameters of a store in one launch, and what surrounds it. The gradients are ranges of
- * the gradient region; a table of tiles on the device says where they lie, a block takes a tile. What changes from step to step is
- * read from the control block. Formulas as in src/cpu/reference/optimizer.c; while the sticky flag is set nothing is written. */
-#include "cuda/device.h"
-#include <string.h>
-
-enum { TILE = 4 * BLOCK };
-
-/* ---- Tiles ----------------------------------------------------------------------------------------------------------------- */
+/* optimizer.cu - one step of the optimiser over all parameters of a store, and what surrounds it. A block takes a tile (update.h). What
+ * changes from step to step is read from the control block. Formulas as in src/cpu/reference/optimizer.c; while the sticky flag is set
+ * nothing is written. */
+#include "cuda/update.h"
 
 namespace {
-struct tile {
-    int64_t offset, length;
-};
-/* The inputs first .. of a task that lie in the region input, cut into tiles. */
-struct tiles {
-    int64_t count;
-    tile *host, *device;
-    bool placed;
-    const void **seen; /* addresses for which the table on the device holds */
-};
-} // namespace
-
-static int64_t tile_count(const fv_task *task, int first) {
-    int64_t count = 0;
-    for (int i = first; i < task->input_count; i++)
-        if (task->input[i].rank >= 0) count += (fv_elements(&task->input[i]) + TILE - 1) / TILE;
-    return count;
-}
-
-static int prepare_tiles(fv_device *device, fv_task *task, int first) {
-    const int64_t count = tile_count(task, first);
-    const size_t bytes =
-        sizeof(tiles) + (size_t)count * sizeof(tile) + (size_t)(task->input_count + 1) * sizeof(void *);
-    tiles *t = static_cast<tiles *>(device->host.alloc(device->host.context, bytes, "the tiles of an update"));
-    if (!t) return FV_ERROR_MEMORY;
-    task->kept = t;
-    t->count = count;
-    t->host = reinterpret_cast<tile *>(t + 1);
-    t->seen = reinterpret_cast<const void **>(t->host + count);
-    if (count) CUDA_TRY(device, cudaMalloc(&t->device, (size_t)count * sizeof(tile)));
-    return FV_OK;
-}
-
-enum { NOWHERE = -1 }; /* instead of a region: offsets count from address 0 */
-
-/* Addresses are the same in every run of a program, so this copies once, before any capture. */
-static int place_tiles(fv_device *device, const fv_task *task, int first, int region) {
-    tiles *t = static_cast<tiles *>(task->kept);
-    const float *base = region == NOWHERE ? nullptr : static_cast<const float *>(task->input[region].data);
-    bool same = t->placed && t->seen[0] == base;
-    for (int i = first; i < task->input_count; i++) same = same && t->seen[1 + i - first] == task->input[i].data;
-    if (same || !t->count) return FV_OK;
-    int64_t next = 0;
-    t->seen[0] = base;
-    for (int i = first; i < task->input_count; i++) {
-        const fv_tensor *g = &task->input[i];
-        t->seen[1 + i - first] = g->data;
-        if (g->rank < 0) continue;
-        const int64_t begin = (int64_t)((uintptr_t)g->data - (uintptr_t)base) / (int64_t)sizeof(float);
-        const int64_t length = fv_elements(g);
-        for (int64_t at = 0; at < length; at += TILE)
-            t->host[next++] = { begin + at, length - at < TILE ? length - at : (int64_t)TILE };
-    }
-    CUDA_TRY(device, cudaMemcpyAsync(t->device, t->host, (size_t)t->count * sizeof(tile), cudaMemcpyHostToDevice,
-                                     device->stream));
-    t->placed = true;
-    return FV_OK;
-}
-
-static void release_tiles(fv_device *device, fv_task *task) {
-    tiles *t = static_cast<tiles *>(task->kept);
-    if (!t) return;
-    if (t->device) cudaFree(t->device);
-    device->host.free(t);
-    task->kept = NULL;
-}
-
-/* ---- Updates --------------------------------------------------------------------------------------------------------------- */
-
-namespace {
-enum { CONTROL, RATES, SEGMENTS, NORM, GRADIENTS, PARAMETERS, SLOT0 };
-
-struct operands {
-    const fv_control *control;
-    const float *rates, *norm, *gradients;
-    const fv_segment *segments;
-    float *parameters, *slot[3];
-    int64_t rate_count;
-    int segment_count;
-};
-
-/* What a step does in one segment; numbers that all elements share. */
-struct step {
-    float rate, decay, scale, limit;
-    float first, second; /* of the rule: corrections of Adam's means */
-    bool decoupled;
-};
-
 /* A rule changes w by a prepared gradient g; slot[i] points to the element's own, or is NULL. */
 struct sgd {
     float momentum;
@@ -110,10 +17,6 @@ struct sgd {
         w -= s.rate * (nesterov ? g + momentum * v : v);
     }
 };
-
-__device__ __forceinline__ float running_mean(float *slot, float kept, float x) {
-    return *slot = kept * *slot + (1 - kept) * x;
-}
 
 struct adam {
     float beta1, beta2, epsilon;
@@ -186,34 +89,15 @@ struct lion {
 };
 } // namespace
 
-template <class RULE> __global__ void update_tiles(RULE rule, fv_update_attributes a, operands o, const tile *tiles) {
-    SHARED(int, found, [1]);
-    SHARED(step, shared, [1]);
+/* VECTORS: matrices are somebody else's. */
+template <class RULE, bool VECTORS>
+__global__ void update_tiles(RULE rule, fv_update_attributes a, operands o, const tile *tiles) {
     const tile t = tiles[blockIdx.x];
-    if (o.control->nonfinite) return; /* all threads alike */
-    if (threadIdx.x == 0) found[0] = -1;
-    __syncthreads();
-    for (int i = threadIdx.x; i < o.segment_count; i += blockDim.x)
-        if (t.offset >= o.segments[i].offset && t.offset < o.segments[i].offset + o.segments[i].length) found[0] = i;
-    __syncthreads();
-    if (found[0] < 0 || o.segments[found[0]].frozen) return;
-    if (threadIdx.x == 0) {
-        const fv_segment segment = o.segments[found[0]];
-        step s = {};
-        s.rate = (o.rates ? o.rates[o.control->batch % o.rate_count] : a.value[FV_RATE]) * segment.rate;
-        s.decay = a.value[FV_DECAY] * segment.decay;
-        s.limit = a.clip_value;
-        s.scale = a.clip_norm > 0 && o.norm && o.norm[0] > a.clip_norm ? a.clip_norm / o.norm[0] : 1;
-        s.decoupled = a.kind == FV_OPTIMIZER_ADAMW || a.value[FV_DECOUPLED] != 0;
-        rule.begin(s, (double)(o.control->step + 1));
-        shared[0] = s;
-    }
-    __syncthreads();
-    const step s = shared[0];
+    step s = {};
+    if ((VECTORS && t.matrix) || !begin_step(o, a, t.offset, s)) return; /* all threads alike */
+    rule.begin(s, (double)(o.control->step + 1));
     for (int64_t i = t.offset + threadIdx.x; i < t.offset + t.length; i += blockDim.x) {
-        float g = o.gradients[i], w = o.parameters[i];
-        if (s.limit > 0) g = g > s.limit ? s.limit : g < -s.limit ? -s.limit : g;
-        g *= s.scale;
+        float g = limited(s, o.gradients[i]), w = o.parameters[i];
         if (s.decoupled)
             w -= s.rate * s.decay * w;
         else
@@ -225,30 +109,19 @@ template <class RULE> __global__ void update_tiles(RULE rule, fv_update_attribut
     }
 }
 
-template <class RULE> static int run_update(fv_device *device, const fv_task *task) {
-    const int slots = task->output_count - 1;
-    const fv_tensor *in = task->input, *out = task->output;
+template <class RULE, bool VECTORS> static int run_update(fv_device *device, const fv_task *task) {
     const tiles *t = static_cast<const tiles *>(task->kept);
-    const int status = place_tiles(device, task, SLOT0 + slots, GRADIENTS);
+    const int status = place_tiles(device, task, SLOT0 + task->output_count - 1, GRADIENTS);
     if (status || !t->count) return status;
-    operands o = {};
-    o.control = static_cast<const fv_control *>(in[CONTROL].data);
-    o.rates = static_cast<const float *>(in[RATES].data);
-    o.rate_count = o.rates ? fv_elements(&in[RATES]) : 1;
-    o.segments = static_cast<const fv_segment *>(in[SEGMENTS].data);
-    o.segment_count = (int)(fv_elements(&in[SEGMENTS]) / (int64_t)sizeof(fv_segment));
-    o.norm = static_cast<const float *>(in[NORM].data);
-    o.gradients = static_cast<const float *>(in[GRADIENTS].data);
-    o.parameters = static_cast<float *>(out[0].data);
-    for (int s = 0; s < slots; s++) o.slot[s] = static_cast<float *>(out[1 + s].data);
     const fv_update_attributes *a = &task->attributes->update;
-    LAUNCH(update_tiles<RULE>, (unsigned)t->count, BLOCK, 0, device->stream, RULE(a), *a, o, t->device);
+    LAUNCH((update_tiles<RULE, VECTORS>), (unsigned)t->count, BLOCK, 0, device->stream, RULE(a), *a, operands_of(task),
+           t->device);
     return fv_cuda_launched(device, task);
 }
 
 static int prepare_update(fv_device *d, fv_task *task) { return prepare_tiles(d, task, SLOT0 + task->output_count - 1); }
 #define UPDATE(rule)                                                                                                   \
-    static int run_##rule(fv_device *d, const fv_task *task) { return run_update<rule>(d, task); }                     \
+    static int run_##rule(fv_device *d, const fv_task *task) { return run_update<rule, false>(d, task); }                     \
     extern "C" const fv_kernel KERNEL(rule##_update) = { NULL, prepare_update, run_##rule, release_tiles };
 UPDATE(sgd)
 UPDATE(adam)
@@ -256,6 +129,123 @@ UPDATE(rmsprop)
 UPDATE(adagrad)
 UPDATE(adadelta)
 UPDATE(lion)
+
+/* Muon's vectors: AdamW at a rate of their own. (muon.cu) */
+namespace {
+struct muon_vector : adam {
+    float ratio;
+    explicit muon_vector(const fv_update_attributes *a) : adam(a), ratio(a->value[FV_ADAM_RATIO]) {}
+    __device__ void begin(step &s, double number) const {
+        adam::begin(s, number);
+        s.rate *= ratio;
+        s.decoupled = true;
+    }
+};
+} // namespace
+int fv_cuda_update_vectors(fv_device *device, const fv_task *task) { return run_update<muon_vector, true>(device, task); }
+
+/* ---- Updates that look at a whole weight: LAMB, LARS ------------------------------------------------------------------------- */
+
+/* Three launches: squares of each tile (of w and of the step), a factor for each gradient, the step. */
+__device__ __forceinline__ float lamb_step(const fv_update_attributes &a, const step &s, float w, float m, float v) {
+    return m * s.first / (sqrtf(v) * s.second + a.value[FV_EPSILON]) + s.decay * w;
+}
+
+template <bool LAMB> __device__ __forceinline__ bool begin_trust(const operands &o, const fv_update_attributes &a, const tile &t, step &s) {
+    if (!begin_step(o, a, t.offset, s)) return false;
+    if (LAMB) {
+        const double number = (double)(o.control->step + 1);
+        s.first = (float)(1 / (1 - pow((double)a.value[FV_BETA1], number)));
+        s.second = (float)(1 / sqrt(1 - pow((double)a.value[FV_BETA2], number)));
+    }
+    return true;
+}
+
+template <bool LAMB>
+__global__ void measure_tiles(fv_update_attributes a, operands o, const tile *tiles, double *squares) {
+    const tile t = tiles[blockIdx.x];
+    step s = {};
+    double weights = 0, steps = 0;
+    if (begin_trust<LAMB>(o, a, t, s))
+        for (int64_t i = t.offset + threadIdx.x; i < t.offset + t.length; i += blockDim.x) {
+            const float w = o.parameters[i];
+            float r = limited(s, o.gradients[i]);
+            if (LAMB) {
+                const float m = running_mean(o.slot[0] + i, a.value[FV_BETA1], r);
+                r = lamb_step(a, s, w, m, running_mean(o.slot[1] + i, a.value[FV_BETA2], r * r));
+            }
+            weights += (double)w * w;
+            steps += (double)r * r;
+        }
+    weights = block_sum(weights);
+    steps = block_sum(steps);
+    if (threadIdx.x == 0) squares[2 * blockIdx.x] = weights, squares[2 * blockIdx.x + 1] = steps;
+}
+
+/* One block a gradient; its number among the inputs is first + the block's. */
+template <bool LAMB>
+__global__ void find_trust(fv_update_attributes a, operands o, const tile *tiles, int64_t count, int first,
+                           const double *squares, float *trust) {
+    double weights = 0, steps = 0;
+    int64_t offset = -1;
+    int matrix = 0;
+    for (int64_t i = threadIdx.x; i < count; i += blockDim.x)
+        if (tiles[i].input == first + (int)blockIdx.x) weights += squares[2 * i], steps += squares[2 * i + 1];
+    for (int64_t i = 0; i < count && offset < 0; i++)
+        if (tiles[i].input == first + (int)blockIdx.x) offset = tiles[i].offset, matrix = tiles[i].matrix;
+    weights = block_sum(weights);
+    steps = block_sum(steps);
+    step s = {};
+    const bool used = offset >= 0 && begin_step(o, a, offset, s);
+    if (threadIdx.x) return;
+    float q = 1;
+    if (used && weights > 0 && steps > 0 && (LAMB || matrix))
+        q = (float)(LAMB ? sqrt(weights / steps)
+                         : a.value[FV_TRUST] * sqrt(weights) / (sqrt(steps) + s.decay * sqrt(weights) + a.value[FV_EPSILON]));
+    trust[blockIdx.x] = q;
+}
+
+template <bool LAMB>
+__global__ void step_tiles(fv_update_attributes a, operands o, const tile *tiles, int first, const float *trust) {
+    const tile t = tiles[blockIdx.x];
+    step s = {};
+    if (!begin_trust<LAMB>(o, a, t, s)) return;
+    const float rate = s.rate * trust[t.input - first];
+    for (int64_t i = t.offset + threadIdx.x; i < t.offset + t.length; i += blockDim.x) {
+        const float w = o.parameters[i];
+        float v = LAMB ? lamb_step(a, s, w, o.slot[0][i], o.slot[1][i]) : limited(s, o.gradients[i]) + s.decay * w;
+        v *= rate;
+        if (!LAMB && o.slot[0]) o.slot[0][i] = v = a.value[FV_MOMENTUM] * o.slot[0][i] + v;
+        o.parameters[i] = w - v;
+    }
+}
+
+static int prepare_trust(fv_device *device, fv_task *task) {
+    const int first = SLOT0 + task->output_count - 1;
+    task->scratch_bytes = 2 * sizeof(double) * (size_t)tile_count(task, first) + sizeof(float) * (size_t)task->input_count;
+    return prepare_tiles(device, task, first);
+}
+
+template <bool LAMB> static int run_trust(fv_device *device, const fv_task *task) {
+    const tiles *t = static_cast<const tiles *>(task->kept);
+    const int first = SLOT0 + task->output_count - 1;
+    const int status = place_tiles(device, task, first, GRADIENTS);
+    if (status || !t->count) return status;
+    const fv_update_attributes a = task->attributes->update;
+    const operands o = operands_of(task);
+    double *squares = static_cast<double *>(task->scratch);
+    float *trust = reinterpret_cast<float *>(squares + 2 * t->count);
+    LAUNCH(measure_tiles<LAMB>, (unsigned)t->count, BLOCK, 0, device->stream, a, o, t->device, squares);
+    LAUNCH(find_trust<LAMB>, (unsigned)(task->input_count - first), BLOCK, 0, device->stream, a, o, t->device, t->count,
+           first, squares, trust);
+    LAUNCH(step_tiles<LAMB>, (unsigned)t->count, BLOCK, 0, device->stream, a, o, t->device, first, trust);
+    return fv_cuda_launched(device, task);
+}
+
+static int run_lamb(fv_device *d, const fv_task *task) { return run_trust<true>(d, task); }
+static int run_lars(fv_device *d, const fv_task *task) { return run_trust<false>(d, task); }
+extern "C" const fv_kernel KERNEL(lamb_update) = { NULL, prepare_trust, run_lamb, release_tiles };
+extern "C" const fv_kernel KERNEL(lars_update) = { NULL, prepare_trust, run_lars, release_tiles };
 
 /* ---- The search for values that are not finite, and the norm ------------------------------------------------------------------ */
 
@@ -276,16 +266,10 @@ __global__ void square_tiles(fv_control *control, double *squares, const tile *t
 }
 
 __global__ void finish_norm(float *norm, const double *squares, int64_t count) {
-    SHARED(double, part, [BLOCK]);
     double sum = 0;
     for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += squares[i];
-    part[threadIdx.x] = sum;
-    __syncthreads();
-    for (int half = BLOCK / 2; half; half /= 2) {
-        if ((int)threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
-        __syncthreads();
-    }
-    if (threadIdx.x == 0) norm[0] = (float)sqrt(part[0]);
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) norm[0] = (float)sqrt(sum);
 }
 
 static int prepare_check_gradients(fv_device *device, fv_task *task) {

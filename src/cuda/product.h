@@ -3,6 +3,9 @@
 #ifndef FV_CUDA_PRODUCT_H
 #define FV_CUDA_PRODUCT_H
 #include "cuda/libraries.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* d[m, n] = op(a) op(b), all in columns; strides in elements between the matrices of a batch (0: one for all). */
 typedef struct fv_product_shape {
@@ -26,4 +29,7 @@ typedef struct fv_product {
 int fv_product_prepare(fv_device *, fv_product *, const fv_product_shape *);
 int fv_product_run(fv_device *, fv_product *, const void *a, const void *b, void *d, const void *bias, void *workspace);
 void fv_product_release(fv_product *);
+#ifdef __cplusplus
+}
+#endif
 #endif
