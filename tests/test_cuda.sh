@@ -1,6 +1,6 @@
 #!/bin/sh
-# The table of operation tests on the emulated GPU (tests/cuda), threads of a block in order, in reverse and at random; a training
-# program on it; and what a machine without a driver says. Skipped where there is no CUDA toolkit.
+# The table of operation tests on the emulated GPU (tests/cuda), threads of a block in order, in reverse and at random; the
+# script for GPU machines on it; and what a machine without a driver says. (Training on it: test_cuda.c.) Skipped where there is no CUDA toolkit.
 set -u
 build=${FOVEA_BUILD:-build}
 emulated=$build/lib/emulated
@@ -32,19 +32,8 @@ for order in forward reverse random; do
     [ -n "${FOVEA_QUICK:-}" ] && break # one order when time is short
 done
 
-if [ -n "${FOVEA_DATA:-}" ] || [ -d "${HOME:-}/.cache/fovea" ]; then
-    out=${TMPDIR:-/tmp}/test_cuda_out
-    "$build/bin/lenet_mnist" --device cuda --limit-train 128 --epochs 1 --output "$out" -q --json >"$log" 2>&1 &&
-        "$build/bin/lenet_mnist" --device cpu --limit-train 128 --epochs 1 --output "$out" -q --json >>"$log" 2>&1
-    status=$?
-    losses=$(sed -n 's/.*"test_loss": \([0-9.]*\),.*/\1/p' "$log")
-    # shellcheck disable=SC2086 # two numbers
-    set -- $losses
-    awk -v a="${1:-0}" -v b="${2:-1}" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(d <= 1e-4 * b) }' || status=1
-    report "lenet_trains_to_the_same_loss" $status "$log"
-else
-    echo "skip - lenet_trains_to_the_same_loss: no MNIST (FOVEA_DATA is not set)"
-fi
+scripts/gpu_check.sh --emulated --out "${TMPDIR:-/tmp}/gpu_check" device operations >"$log" 2>&1
+report "gpu_check_runs_on_the_emulated_gpu" $? "$log"
 
 if [ -e "$build/lib/libfovea-cuda.so" ] && [ ! -e /dev/nvidia0 ]; then
     FOVEA_BACKEND_PATH=$(cd "$build/lib" && pwd) "$build/bin/lenet_mnist" --device cuda --limit-train 10 >"$log" 2>&1
