@@ -135,8 +135,9 @@ try:
     if stale:
         sys.exit(2)
     good, log = build(tree, arguments.jobs)
-    if not good or noticed(tree):
-        sys.exit("the tests do not pass without a mutant" if good else log[-3000:])
+    failed = noticed(tree) if good else []
+    if failed or not good:
+        sys.exit("without a mutant these fail: " + ", ".join(failed) if good else log[-3000:])
     for mutant in MUTANTS:
         if arguments.only not in mutant[0] + " " + mutant[2]:
             continue

@@ -46,6 +46,8 @@ static void operation_section(arguments *a, const char *source) {
     char title[64];
     snprintf(title, sizeof title, "%.*s", (int)strcspn(name, "."), name);
     title[0] = (char)toupper((unsigned char)title[0]);
+    for (char *c = title; *c; c++)
+        if (*c == '_') *c = ' ';
     if (!strcmp(title, a->section)) return;
     memcpy(a->section, title, sizeof title);
     printf("\n## %s\n\nMeaning: `%s`.\n\n| operation | inputs -> outputs | attributes | gradient | backends |\n|---|---|---|---|---|\n",
@@ -67,10 +69,10 @@ int tool_operations(int argc, char **argv) {
     read_arguments(argc, argv, "Lists the operations of the tape.", &a);
     if (!a.markdown) return fv_operations(operation_line, &a) > 0 ? 0 : 1;
     printf("# Operations\n\n"
-           "The %d operations that a tape may hold, by family, from `src/ops.def` and the descriptions in `src/ops`. This page is written by\n"
-           "`make docs`. An attribute without a value must be given; gradients are recorded by `fv_backward`. An operation without a gradient\n"
-           "of its own ends differentiation. What the words of a shape mean: n batch, h w height and width, c channels, k filters,\n"
-           "r s kernel, p q output. [adding_an_operation.md](adding_an_operation.md) shows how to add one.\n",
+           "The %d operations that a tape may hold, by family, from `src/ops.def` and the descriptions in `src/ops`. This page is\n"
+           "written by `make docs`. Attributes are those of the family, each with its usual value where it has one. \"yes\" under gradient:\n"
+           "`fv_backward` goes through the operation; it ends at the others. Letters in shapes: n batch, h w height and width, c channels,\n"
+           "k filters, r s kernel, p q output. [adding_an_operation.md](adding_an_operation.md) shows how to add one.\n",
            fv_operations(NULL, NULL));
     fv_operations(operation_row, &a);
     return 0;
