@@ -263,6 +263,21 @@ typedef struct fv_channel_shuffle_options { size_t struct_size; fv_node input; i
 typedef struct fv_concat_options { size_t struct_size; fv_nodes inputs; int32_t axis; const char *name; } fv_concat_options;
 typedef struct fv_merge_options { size_t struct_size; fv_nodes inputs; fv_activation activation; const char *name; } fv_merge_options;
 
+/* Axes of a sample in another order: axis i + 1 of the output is axis dims[i] of the input; the batch, 0, stays. */
+typedef struct fv_permute_options { size_t struct_size; fv_node input; int32_t dims[FV_RANK]; const char *name; } fv_permute_options;
+/* [features] -> [times, features] */
+typedef struct fv_repeat_vector_options { size_t struct_size; fv_node input; int32_t times; const char *name; } fv_repeat_vector_options;
+/* A table of input_dim vectors of output_dim numbers: numbers (i32, or f32 without their fraction) become vectors along a
+ * new last axis; those outside the table become zeros. Weights: embeddings [input_dim, output_dim], drawn from
+ * +-0.05 unless an initialiser is given, as in Keras. */
+typedef struct fv_embedding_options {
+    size_t struct_size; fv_node input; int32_t input_dim, output_dim; bool frozen;
+    fv_initializer embeddings_initializer; float l1, l2; const char *name;
+} fv_embedding_options;
+/* Sums of products of two inputs along an axis of each (counting the batch as 0; 0: the last), for each sample; the other
+ * axes of the first come before those of the second. normalize: of vectors of length 1, which makes it the cosine. */
+typedef struct fv_dot_options { size_t struct_size; fv_nodes inputs; int32_t axes[2]; bool normalize; const char *name; } fv_dot_options;
+
 FV_API fv_node fv_input_with(fv_net *, const fv_input_options *);
 FV_API fv_node fv_conv2d_with(fv_net *, const fv_conv2d_options *);
 FV_API fv_node fv_dense_with(fv_net *, const fv_dense_options *);
@@ -310,6 +325,10 @@ FV_API fv_node fv_resizing_with(fv_net *, const fv_resizing_options *);
 FV_API fv_node fv_space_to_depth_with(fv_net *, const fv_space_to_depth_options *);
 FV_API fv_node fv_depth_to_space_with(fv_net *, const fv_space_to_depth_options *);
 FV_API fv_node fv_channel_shuffle_with(fv_net *, const fv_channel_shuffle_options *);
+FV_API fv_node fv_permute_with(fv_net *, const fv_permute_options *);
+FV_API fv_node fv_repeat_vector_with(fv_net *, const fv_repeat_vector_options *);
+FV_API fv_node fv_embedding_with(fv_net *, const fv_embedding_options *);
+FV_API fv_node fv_dot_with(fv_net *, const fv_dot_options *);
 FV_API fv_node fv_concat_with(fv_net *, const fv_concat_options *);
 FV_API fv_node fv_add_with(fv_net *, const fv_merge_options *);
 FV_API fv_node fv_subtract_with(fv_net *, const fv_merge_options *);
@@ -755,6 +774,10 @@ FV_API int fv_layers(void (*each)(void *user, const fv_layer_info *), void *user
 #define fv_space_to_depth(net, ...) fv_space_to_depth_with(net, FV_CALL_(fv_space_to_depth_options, input, __VA_ARGS__))
 #define fv_depth_to_space(net, ...) fv_depth_to_space_with(net, FV_CALL_(fv_space_to_depth_options, input, __VA_ARGS__))
 #define fv_channel_shuffle(net, ...) fv_channel_shuffle_with(net, FV_CALL_(fv_channel_shuffle_options, input, __VA_ARGS__))
+#define fv_permute(net, ...) fv_permute_with(net, FV_CALL_(fv_permute_options, input, __VA_ARGS__))
+#define fv_repeat_vector(net, ...) fv_repeat_vector_with(net, FV_CALL_(fv_repeat_vector_options, input, __VA_ARGS__))
+#define fv_embedding(net, ...) fv_embedding_with(net, FV_CALL_(fv_embedding_options, input, __VA_ARGS__))
+#define fv_dot(net, ...) fv_dot_with(net, FV_CALL_(fv_dot_options, inputs, __VA_ARGS__))
 #define fv_concat(net, ...) fv_concat_with(net, FV_CALL_(fv_concat_options, inputs, __VA_ARGS__))
 #define fv_add(net, ...) fv_add_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))
 #define fv_subtract(net, ...) fv_subtract_with(net, FV_CALL_(fv_merge_options, inputs, __VA_ARGS__))

@@ -85,7 +85,7 @@ static int read_weight(incoming *in, hid_t group, const char *path, const fv_ker
 
 /* Weights of equal shape could be mistaken for each other: where the file names one as we do, it must be that one. */
 static bool has_other_name(const char *path, const char *name) {
-    static const char *const known[] = { "kernel", "bias", "gamma", "beta", "scale", "moving_mean",
+    static const char *const known[] = { "kernel", "bias", "gamma", "beta", "scale", "embeddings", "moving_mean",
                                         "moving_variance" };
     const char *last = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
     size_t length = strcspn(last, ":");

@@ -254,6 +254,44 @@ static void read_reshape(fv_keras_reader *r, fv_layer_options *options) {
         options->reshape.shape[i] = json_integer_value(json_array_get(shape, i));
 }
 
+static void read_permute(fv_keras_reader *r, fv_layer_options *options) {
+    const json_t *dims = fv_keras_value(r, "dims");
+    size_t count = json_array_size(dims);
+    if (count < 1 || count >= FV_RANK)
+        fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "option 'dims' does not have 1 to %d axes", FV_RANK - 1);
+    for (size_t i = 0; i < count && count < FV_RANK; i++) {
+        json_int_t axis = json_integer_value(json_array_get(dims, i));
+        options->permute.dims[i] = axis >= 0 && axis < FV_RANK ? (int32_t)axis : -1;
+    }
+}
+
+static void read_repeat_vector(fv_keras_reader *r, fv_layer_options *options) {
+    fv_keras_int(r, "n", &options->repeat_vector.times);
+    positive(r, "n", options->repeat_vector.times);
+}
+
+static void read_embedding(fv_keras_reader *r, fv_layer_options *options) {
+    fv_embedding_options *o = &options->embedding;
+    fv_keras_int(r, "input_dim", &o->input_dim);
+    fv_keras_int(r, "output_dim", &o->output_dim);
+    fv_keras_initializer(r, "embeddings_initializer|init", &o->embeddings_initializer);
+    fv_keras_regularizer(r, "embeddings_regularizer|W_regularizer", &o->l1, &o->l2);
+    if (positive(r, "input_dim", o->input_dim)) positive(r, "output_dim", o->output_dim);
+}
+
+/* One axis for both inputs, or one for each; the batch is 0. */
+static void read_dot(fv_keras_reader *r, fv_layer_options *options) {
+    const json_t *axes = fv_keras_value(r, "axes");
+    for (int i = 0; i < 2; i++) {
+        const json_t *axis = json_is_array(axes) ? json_array_get(axes, (size_t)i) : axes;
+        json_int_t number = json_integer_value(axis);
+        if (!json_is_integer(axis) || !number || number < -FV_RANK || number >= FV_RANK)
+            fv_keras_fail(r, FV_ERROR_FORMAT, "option 'axes' is not one axis of a sample for each input");
+        else options->dot.axes[i] = (int32_t)number;
+    }
+    fv_keras_bool(r, "normalize", &options->dot.normalize);
+}
+
 static void read_concat(fv_keras_reader *r, fv_layer_options *options) {
     int32_t axis = -1;
     fv_keras_int(r, "axis", &axis);
@@ -348,6 +386,11 @@ static const struct keras_class {
     { "fovea>SpaceToDepth", FV_LAYER_SPACE_TO_DEPTH, fv_keras_read_space_to_depth, "block channel_major " },
     { "fovea>DepthToSpace", FV_LAYER_DEPTH_TO_SPACE, fv_keras_read_space_to_depth, "block channel_major " },
     { "fovea>ChannelShuffle", FV_LAYER_CHANNEL_SHUFFLE, fv_keras_read_channel_shuffle, "groups " },
+    { "Permute", FV_LAYER_PERMUTE, read_permute, "dims " },
+    { "RepeatVector", FV_LAYER_REPEAT_VECTOR, read_repeat_vector, "n " },
+    { "Embedding", FV_LAYER_EMBEDDING, read_embedding,
+      "input_dim output_dim init embeddings_initializer embeddings_regularizer W_regularizer input_length " },
+    { "Dot", FV_LAYER_DOT, read_dot, "axes normalize " },
     { "Concatenate", FV_LAYER_CONCAT, read_concat, "axis " },
     { "Add", FV_LAYER_ADD, read_nothing, "" },
     { "Subtract", FV_LAYER_SUBTRACT, read_nothing, "" },

@@ -250,6 +250,35 @@ static void write_sampling(const fv_layer *layer, fv_keras_part parts[FV_PARTS])
     parts[FV_PART_MAIN].config = fv_keras_write_sampling(layer);
 }
 
+static void write_permute(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    const int32_t *dims = layer->options.permute.dims;
+    int64_t list[FV_RANK];
+    int count = 0;
+    for (; count < FV_RANK && dims[count]; count++) list[count] = dims[count];
+    json_t *config = json_object();
+    fv_json_put(&config, "dims", integers(list, count));
+    parts[FV_PART_MAIN].config = config;
+}
+
+static void write_repeat_vector(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    parts[FV_PART_MAIN].config = json_pack("{s:i}", "n", (int)layer->options.repeat_vector.times);
+}
+
+static void write_embedding(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    const fv_embedding_options *o = &layer->options.embedding;
+    json_t *config = json_object();
+    fv_json_put(&config, "input_dim", json_integer(o->input_dim));
+    fv_json_put(&config, "output_dim", json_integer(o->output_dim));
+    put_weight(&config, "embeddings", &o->embeddings_initializer, FV_INITIALIZER_DEFAULT, o->l1, o->l2);
+    parts[FV_PART_MAIN].config = config;
+}
+
+static void write_dot(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
+    const fv_dot_options *o = &layer->options.dot;
+    parts[FV_PART_MAIN].config =
+        json_pack("{s:[i,i],s:b}", "axes", (int)o->axes[0], (int)o->axes[1], "normalize", (int)o->normalize);
+}
+
 static void write_concat(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     parts[FV_PART_MAIN].config = json_pack("{s:i}", "axis", (int)layer->options.concat.axis);
 }
@@ -305,6 +334,10 @@ static void (*const writers[FV_LAYER_KIND_COUNT])(const fv_layer *, fv_keras_par
     [FV_LAYER_SPACE_TO_DEPTH] = write_sampling,
     [FV_LAYER_DEPTH_TO_SPACE] = write_sampling,
     [FV_LAYER_CHANNEL_SHUFFLE] = write_sampling,
+    [FV_LAYER_PERMUTE] = write_permute,
+    [FV_LAYER_REPEAT_VECTOR] = write_repeat_vector,
+    [FV_LAYER_EMBEDDING] = write_embedding,
+    [FV_LAYER_DOT] = write_dot,
     [FV_LAYER_CONCAT] = write_concat,
     [FV_LAYER_ADD] = write_merge,
     [FV_LAYER_SUBTRACT] = write_merge,

@@ -25,7 +25,7 @@ typedef enum fv_layer_kind {
     FV_LAYER_ADAPTIVE_MAX_POOL2D, FV_LAYER_ADAPTIVE_AVG_POOL2D, FV_LAYER_MAX_UNPOOL2D, FV_LAYER_ZERO_PADDING1D,
     FV_LAYER_PADDING2D, FV_LAYER_CROPPING2D, FV_LAYER_CROPPING1D, FV_LAYER_UP_SAMPLING2D, FV_LAYER_UP_SAMPLING1D,
     FV_LAYER_RESIZING, FV_LAYER_SPACE_TO_DEPTH, FV_LAYER_DEPTH_TO_SPACE, FV_LAYER_CHANNEL_SHUFFLE,
-    FV_LAYER_NET, FV_LAYER_KIND_COUNT
+    FV_LAYER_PERMUTE, FV_LAYER_REPEAT_VECTOR, FV_LAYER_EMBEDDING, FV_LAYER_DOT, FV_LAYER_NET, FV_LAYER_KIND_COUNT
 } fv_layer_kind;
 
 typedef union fv_layer_options {
@@ -59,6 +59,10 @@ typedef union fv_layer_options {
     fv_resizing_options resizing;
     fv_space_to_depth_options space_to_depth;
     fv_channel_shuffle_options channel_shuffle;
+    fv_permute_options permute;
+    fv_repeat_vector_options repeat_vector;
+    fv_embedding_options embedding;
+    fv_dot_options dot;
     fv_concat_options concat;
     fv_merge_options merge;
 } fv_layer_options;          /* with defaults resolved; name, input(s) cleared */
@@ -256,6 +260,16 @@ fv_value fv_record_spatial_dropout(fv_recording *, fv_layer *, const fv_value *,
 fv_value fv_record_alpha_dropout(fv_recording *, fv_layer *, const fv_value *, int32_t);
 fv_value fv_record_gaussian_dropout(fv_recording *, fv_layer *, const fv_value *, int32_t);
 fv_value fv_record_gaussian_noise(fv_recording *, fv_layer *, const fv_value *, int32_t);
+
+/* layers_shape.c */
+int fv_build_permute(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_repeat_vector(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_embedding(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_dot(fv_net *, fv_layer *, const fv_shape *, int32_t);
+fv_value fv_record_permute(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_repeat_vector(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_embedding(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_dot(fv_recording *, fv_layer *, const fv_value *, int32_t);
 
 /* ---- record.c ---------------------------------------------------------------------------------------------------- */
 /* Records the net's nodes; node_value[node_count] receives the value of each. */

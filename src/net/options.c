@@ -188,6 +188,12 @@ fv_node fv_depth_to_space_with(fv_net *net, const fv_space_to_depth_options *giv
 fv_node fv_channel_shuffle_with(fv_net *net, const fv_channel_shuffle_options *given) {
     ADD_ONE(FV_LAYER_CHANNEL_SHUFFLE, channel_shuffle);
 }
+fv_node fv_permute_with(fv_net *net, const fv_permute_options *given) { ADD_ONE(FV_LAYER_PERMUTE, permute); }
+fv_node fv_repeat_vector_with(fv_net *net, const fv_repeat_vector_options *given) {
+    ADD_ONE(FV_LAYER_REPEAT_VECTOR, repeat_vector);
+}
+fv_node fv_embedding_with(fv_net *net, const fv_embedding_options *given) { ADD_ONE(FV_LAYER_EMBEDDING, embedding); }
+fv_node fv_dot_with(fv_net *net, const fv_dot_options *given) { ADD_MANY(FV_LAYER_DOT, dot); }
 fv_node fv_concat_with(fv_net *net, const fv_concat_options *given) { ADD_MANY(FV_LAYER_CONCAT, concat); }
 fv_node fv_add_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_ADD, merge); }
 fv_node fv_subtract_with(fv_net *net, const fv_merge_options *given) { ADD_MANY(FV_LAYER_SUBTRACT, merge); }
