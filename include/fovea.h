@@ -58,7 +58,8 @@ typedef enum fv_activation {
     FV_LINEAR, FV_RELU, FV_TANH, FV_SIGMOID, FV_SOFTMAX, FV_LOG_SOFTMAX, FV_LEAKY_RELU, FV_ELU, FV_SELU, FV_RELU6, FV_HARD_TANH,
     FV_HARD_SIGMOID, FV_SOFTPLUS, FV_SOFTSIGN, FV_GELU, FV_GELU_TANH, FV_SILU, FV_MISH, FV_HARD_SWISH, FV_EXPONENTIAL
 } fv_activation;
-enum { FV_VALID = 0, FV_SAME = -1, FV_FULL = -2 }; /* for .padding; positive: that many pixels on every side */
+enum { FV_VALID = 0, FV_SAME = -1, FV_FULL = -2, FV_CAUSAL = -3 }; /* for .padding; positive: pixels on every side;
+                                                                      FV_CAUSAL: 1-D layers, all of FV_SAME's before */
 typedef enum fv_interpolation { FV_INTERPOLATION_DEFAULT, FV_NEAREST, FV_BILINEAR, FV_BED_OF_NAILS } fv_interpolation;
 /* Where pixel p of a resized axis lies in the old one: (p + 1/2) in / out - 1/2, p (in - 1) / (out - 1), p in / out. */
 typedef enum fv_corners { FV_HALF_PIXEL, FV_ALIGN_CORNERS, FV_ASYMMETRIC } fv_corners;
@@ -134,6 +135,15 @@ FV_API fv_initializer fv_he_uniform(void);     /* He et al. 2015: +-sqrt(6 / in)
 FV_API fv_initializer fv_he_normal(void);
 FV_API fv_initializer fv_lecun_uniform(void);  /* LeCun et al. 1998: +-sqrt(3 / in)                                */
 FV_API fv_initializer fv_lecun_normal(void);
+FV_API fv_initializer fv_truncated_normal(float mean, float deviation); /* drawn again beyond two deviations, as in Keras */
+typedef enum fv_fan { FV_FAN_IN, FV_FAN_OUT, FV_FAN_AVERAGE } fv_fan;
+typedef enum fv_distribution { FV_TRUNCATED_NORMAL, FV_UNTRUNCATED_NORMAL, FV_UNIFORM } fv_distribution;
+FV_API fv_initializer fv_variance_scaling(float scale, fv_fan, fv_distribution); /* of variance scale / fan */
+/* Saxe et al. 2014: orthonormal rows or columns (whichever are fewer) times gain, the kernel seen as a matrix
+ * [filters, all else]: the QR decomposition of normal numbers, R's diagonal positive. */
+FV_API fv_initializer fv_orthogonal(float gain);
+FV_API fv_initializer fv_identity(float gain);  /* dense kernels: ones on the diagonal, times gain                */
+FV_API fv_initializer fv_dirac(int32_t groups); /* convolution kernels: y = x in the channels there are; groups 0: 1 */
 
 /* What a weight must fulfil after every update, as in Keras: w (rate clip(|w|, least, most) + (1 - rate) |w|) / (1e-7 + |w|),
  * or no negative number. axes: bit i takes the norm over axis i of the weight as it lies here; 0: a norm for each filter or
@@ -163,6 +173,85 @@ typedef struct fv_conv2d_options {
     fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
     fv_constraint kernel_constraint, bias_constraint;
 } fv_conv2d_options;
+
+/* Along one axis: input [n, length, channels]. pad = {before, after}. Weights: kernel [filters, 1, kernel, channels / groups]
+ * (an image of one row), bias [filters]. */
+typedef struct fv_conv1d_options {
+    size_t struct_size; fv_node input;
+    int32_t filters, kernel, stride, dilation, groups, padding, pad[2];
+    fv_activation activation; bool no_bias, flip_kernel, frozen;
+    fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
+} fv_conv1d_options;
+
+/* Transposed convolution (Zeiler et al. 2010; Dumoulin & Visin 2016): the data gradient of a convolution as a layer.
+ *   out = (in - 1) stride + dilation (kernel - 1) + 1 - before - after + output_padding        with pixels (as PyTorch)
+ *   FV_VALID: nothing is cut. FV_SAME: out = in stride, or with output padding (in - 1) stride + kernel % 2 + that (as Keras).
+ * Without output padding FV_VALID reaches stride pixels at least, as in Keras; no_output_padding asks for zero
+ * exactly. It must be below the stride. Weights: kernel [channels, kh, kw, filters / groups], bias [filters]. */
+typedef struct fv_conv2d_transpose_options {
+    size_t struct_size; fv_node input;
+    int32_t filters, kernel, kernel_hw[2], stride, stride_hw[2], dilation, dilation_hw[2], groups, padding;
+    int32_t pad[4], output_padding, output_padding_hw[2]; bool no_output_padding;
+    fv_activation activation; bool no_bias, frozen;
+    fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
+} fv_conv2d_transpose_options;
+typedef struct fv_conv1d_transpose_options {
+    size_t struct_size; fv_node input;
+    int32_t filters, kernel, stride, dilation, groups, padding, pad[2], output_padding; bool no_output_padding;
+    fv_activation activation; bool no_bias, frozen;
+    fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
+} fv_conv1d_transpose_options;
+
+/* A convolution with groups = channels; depth_multiplier (default 1) filters a channel. */
+typedef struct fv_depthwise_conv2d_options {
+    size_t struct_size; fv_node input;
+    int32_t depth_multiplier, kernel, kernel_hw[2], stride, stride_hw[2], dilation, dilation_hw[2], padding, pad[4];
+    fv_activation activation; bool no_bias, frozen;
+    fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
+} fv_depthwise_conv2d_options;
+typedef struct fv_depthwise_conv1d_options {
+    size_t struct_size; fv_node input;
+    int32_t depth_multiplier, kernel, stride, dilation, padding, pad[2];
+    fv_activation activation; bool no_bias, frozen;
+    fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
+} fv_depthwise_conv1d_options;
+
+/* A depthwise convolution and one of 1x1 (Chollet 2016). Weights: depthwise kernel [channels * multiplier, kh, kw, 1],
+ * pointwise kernel [filters, 1, 1, channels * multiplier], bias [filters]. */
+typedef struct fv_separable_conv2d_options {
+    size_t struct_size; fv_node input;
+    int32_t filters, depth_multiplier, kernel, kernel_hw[2], stride, stride_hw[2], dilation, dilation_hw[2], padding, pad[4];
+    fv_activation activation; bool no_bias, frozen;
+    fv_initializer depthwise_initializer, pointwise_initializer, bias_initializer;
+    float depthwise_l1, depthwise_l2, pointwise_l1, pointwise_l2, bias_l1, bias_l2; const char *name;
+} fv_separable_conv2d_options;
+typedef struct fv_separable_conv1d_options {
+    size_t struct_size; fv_node input;
+    int32_t filters, depth_multiplier, kernel, stride, dilation, padding, pad[2];
+    fv_activation activation; bool no_bias, frozen;
+    fv_initializer depthwise_initializer, pointwise_initializer, bias_initializer;
+    float depthwise_l1, depthwise_l2, pointwise_l1, pointwise_l2, bias_l1, bias_l2; const char *name;
+} fv_separable_conv1d_options;
+
+/* Unshared convolution: filters and bias of their own for every position, as in Keras 2. The input must have a fixed
+ * size. Weights: kernel [rows, columns, kh, kw, channels, filters], bias [rows, columns, filters]. */
+typedef struct fv_locally_connected2d_options {
+    size_t struct_size; fv_node input;
+    int32_t filters, kernel, kernel_hw[2], stride, stride_hw[2], dilation, dilation_hw[2], padding, pad[4];
+    fv_activation activation; bool no_bias, frozen;
+    fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
+} fv_locally_connected2d_options;
+typedef struct fv_locally_connected1d_options {
+    size_t struct_size; fv_node input;
+    int32_t filters, kernel, stride, dilation, padding, pad[2];
+    fv_activation activation; bool no_bias, frozen;
+    fv_initializer kernel_initializer, bias_initializer; float l1, l2, bias_l1, bias_l2; const char *name;
+} fv_locally_connected1d_options;
+/* y = activation(x + b), b of the shape of one sample: a bias a position. */
+typedef struct fv_bias_options {
+    size_t struct_size; fv_node input; fv_activation activation; bool frozen;
+    fv_initializer bias_initializer; float l1, l2; const char *name;
+} fv_bias_options;
 
 /* y = activation(W x + b) on the last axis. Weights: kernel [units, inputs], bias [units]. */
 typedef struct fv_dense_options {
@@ -280,6 +369,16 @@ typedef struct fv_dot_options { size_t struct_size; fv_nodes inputs; int32_t axe
 
 FV_API fv_node fv_input_with(fv_net *, const fv_input_options *);
 FV_API fv_node fv_conv2d_with(fv_net *, const fv_conv2d_options *);
+FV_API fv_node fv_conv1d_with(fv_net *, const fv_conv1d_options *);
+FV_API fv_node fv_conv2d_transpose_with(fv_net *, const fv_conv2d_transpose_options *);
+FV_API fv_node fv_conv1d_transpose_with(fv_net *, const fv_conv1d_transpose_options *);
+FV_API fv_node fv_depthwise_conv2d_with(fv_net *, const fv_depthwise_conv2d_options *);
+FV_API fv_node fv_depthwise_conv1d_with(fv_net *, const fv_depthwise_conv1d_options *);
+FV_API fv_node fv_separable_conv2d_with(fv_net *, const fv_separable_conv2d_options *);
+FV_API fv_node fv_separable_conv1d_with(fv_net *, const fv_separable_conv1d_options *);
+FV_API fv_node fv_locally_connected2d_with(fv_net *, const fv_locally_connected2d_options *);
+FV_API fv_node fv_locally_connected1d_with(fv_net *, const fv_locally_connected1d_options *);
+FV_API fv_node fv_bias_with(fv_net *, const fv_bias_options *);
 FV_API fv_node fv_dense_with(fv_net *, const fv_dense_options *);
 FV_API fv_node fv_max_pool2d_with(fv_net *, const fv_pool2d_options *);
 FV_API fv_node fv_avg_pool2d_with(fv_net *, const fv_pool2d_options *);
@@ -657,6 +756,14 @@ FV_API fv_value fv_op_scatter_add(fv_tape *, fv_value numbers, fv_value values, 
 FV_API fv_value fv_op_one_hot(fv_tape *, fv_value numbers, int classes);                      /* f32 [.., classes] */
 FV_API fv_value fv_op_top_k(fv_tape *, fv_value, int k, fv_value *numbers);                   /* of the last axis, largest first; numbers i32, may be NULL */
 FV_API fv_value fv_op_concat(fv_tape *, fv_values, int axis);
+/* Convolutions: zeros are stride 1, dilation 1, no padding, one group; settings NULL: all of that. Filters as the layers
+ * have them. size: height and width of a transposed convolution's result, 0: all that the windows reach. */
+typedef struct fv_conv_settings {
+    size_t struct_size; int32_t stride[2], dilation[2], pad[4], groups; bool flip_kernel; int64_t size[2];
+} fv_conv_settings;
+FV_API fv_value fv_op_conv2d(fv_tape *, fv_value x, fv_value kernel, const fv_conv_settings *);
+FV_API fv_value fv_op_conv2d_transpose(fv_tape *, fv_value x, fv_value kernel, const fv_conv_settings *);
+FV_API fv_value fv_op_local_conv2d(fv_tape *, fv_value x, fv_value kernel, const fv_conv_settings *);
 typedef struct fv_window { int32_t size[2], stride[2], pad[4]; bool ceil_mode, exclude_padding; /* stride 0: size; pad: top, bottom, left, right */
     int32_t output[2];                                                                        /* set: adaptive, and nothing above   */
     bool flat;                                                                                /* index: row * width + column of the image, not of the window */
@@ -729,6 +836,16 @@ FV_API int fv_layers(void (*each)(void *user, const fv_layer_info *), void *user
 #define fv_input(net, ...) fv_input_with(net, &(const fv_input_options){ .struct_size = sizeof(fv_input_options), .shape = { __VA_ARGS__ }, \
         .rank = (int32_t)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)) })
 #define fv_conv2d(net, ...) fv_conv2d_with(net, FV_CALL_(fv_conv2d_options, input, __VA_ARGS__))
+#define fv_conv1d(net, ...) fv_conv1d_with(net, FV_CALL_(fv_conv1d_options, input, __VA_ARGS__))
+#define fv_conv2d_transpose(net, ...) fv_conv2d_transpose_with(net, FV_CALL_(fv_conv2d_transpose_options, input, __VA_ARGS__))
+#define fv_conv1d_transpose(net, ...) fv_conv1d_transpose_with(net, FV_CALL_(fv_conv1d_transpose_options, input, __VA_ARGS__))
+#define fv_depthwise_conv2d(net, ...) fv_depthwise_conv2d_with(net, FV_CALL_(fv_depthwise_conv2d_options, input, __VA_ARGS__))
+#define fv_depthwise_conv1d(net, ...) fv_depthwise_conv1d_with(net, FV_CALL_(fv_depthwise_conv1d_options, input, __VA_ARGS__))
+#define fv_separable_conv2d(net, ...) fv_separable_conv2d_with(net, FV_CALL_(fv_separable_conv2d_options, input, __VA_ARGS__))
+#define fv_separable_conv1d(net, ...) fv_separable_conv1d_with(net, FV_CALL_(fv_separable_conv1d_options, input, __VA_ARGS__))
+#define fv_locally_connected2d(net, ...) fv_locally_connected2d_with(net, FV_CALL_(fv_locally_connected2d_options, input, __VA_ARGS__))
+#define fv_locally_connected1d(net, ...) fv_locally_connected1d_with(net, FV_CALL_(fv_locally_connected1d_options, input, __VA_ARGS__))
+#define fv_bias(net, ...) fv_bias_with(net, FV_CALL_(fv_bias_options, input, __VA_ARGS__))
 #define fv_dense(net, ...) fv_dense_with(net, FV_CALL_(fv_dense_options, input, __VA_ARGS__))
 #define fv_max_pool2d(net, ...) fv_max_pool2d_with(net, FV_CALL_(fv_pool2d_options, input, __VA_ARGS__))
 #define fv_avg_pool2d(net, ...) fv_avg_pool2d_with(net, FV_CALL_(fv_pool2d_options, input, __VA_ARGS__))

@@ -264,8 +264,16 @@ class ChannelShuffle(keras.layers.Layer):
         return ops.take(x, order, axis=-1)
 
 
-@fovea
-class FlipConv2D(keras.layers.Conv2D):
+def grow(x, pad):
+    """pad: top, bottom, left, right; of a sequence only the last two count."""
+    return ops.pad(x, [[0, 0], *[pad[:2], pad[2:]][4 - len(x.shape):], [0, 0]])
+
+
+def sizes(value, axes):
+    return [value] * axes if isinstance(value, int) else list(value)
+
+
+class Flipped:
     """True convolution: the kernel is read from its end."""
 
     def __init__(self, pad=None, **options):
@@ -273,21 +281,153 @@ class FlipConv2D(keras.layers.Conv2D):
         if pad is not None or self.full:
             options["padding"] = "valid"
         super().__init__(**options)
-        pad = [0, 0, 0, 0] if pad is None else pad
-        self.pad = [pad[:2], pad[2:]]
+        self.pad = [0, 0, 0, 0] if pad is None else pad
         if self.full:
-            self.pad = [[d * (k - 1)] * 2 for k, d in zip(self.kernel_size, self.dilation_rate)]
+            reach = [d * (k - 1) for k, d in zip(self.kernel_size, self.dilation_rate)]
+            self.pad = [reach[0], reach[0], reach[-1], reach[-1]]
 
     def compute_output_shape(self, shape):
-        grown = [size + sum(pad) for size, pad in zip(shape[1:3], self.pad)]
-        return super().compute_output_shape((shape[0], *grown, shape[3]))
+        return super().compute_output_shape(grown_shape(shape, self.pad))
 
     def call(self, x):
-        x = ops.pad(x, [[0, 0], *self.pad, [0, 0]])
-        y = ops.conv(x, ops.flip(self.kernel, (0, 1)), strides=self.strides, padding=self.padding,
+        axes = tuple(range(len(self.kernel_size)))
+        y = ops.conv(grow(x, self.pad), ops.flip(self.kernel, axes), strides=self.strides, padding=self.padding,
                      data_format="channels_last", dilation_rate=self.dilation_rate)
         y = y if self.bias is None else y + self.bias
         return y if self.activation is None else self.activation(y)
+
+
+def grown_shape(shape, pad):
+    axes = [pad[:2], pad[2:]][4 - len(shape):]
+    return (shape[0], *(n if n is None else n + sum(p) for n, p in zip(shape[1:-1], axes)), shape[-1])
+
+
+@fovea
+class FlipConv2D(Flipped, keras.layers.Conv2D):
+    pass
+
+
+@fovea
+class FlipConv1D(Flipped, keras.layers.Conv1D):
+    pass
+
+
+class Transposed:
+    """Padding in pixels, which are cut from what all windows reach, and groups: kernel [window, filters / groups, channels]."""
+
+    def __init__(self, pad=None, groups=1, output_padding=None, **options):
+        self.full, self.pad, self.groups = options.get("padding") == "full", pad or [0] * 4, groups
+        self.more = sizes(output_padding or 0, self.axes)
+        self.same = options.get("padding") == "same"
+        super().__init__(**{**options, "padding": "valid"})
+        if self.full:
+            reach = [d * (k - 1) for k, d in zip(self.kernel_size, self.dilation_rate)]
+            self.pad = [reach[0], reach[0], reach[-1], reach[-1]]
+
+    def build(self, shape):
+        window = tuple(self.kernel_size)
+        self.kernel = self.add_weight(name="kernel", shape=window + (self.filters // self.groups, shape[-1]))
+        self.bias = self.add_weight(name="bias", shape=(self.filters,)) if self.use_bias else None
+
+    def call(self, x):
+        parts = zip(ops.split(x, self.groups, -1), ops.split(self.kernel, self.groups, -1))
+        y = ops.concatenate([ops.conv_transpose(a, k, self.strides, "valid", [0] * self.axes, "channels_last",
+                                                self.dilation_rate) for a, k in parts], -1)
+        pads = [self.pad[:2], self.pad[2:]][2 - self.axes:]
+        if self.same:
+            wanted = [s * n for n, s in zip(x.shape[1:-1], self.strides)]
+            cut = [max(n - s, 0) for n, s in zip(y.shape[1:-1], wanted)]
+            pads = [[c // 2, c - c // 2] for c in cut]
+            self.more = [max(s - n, 0) for n, s in zip(y.shape[1:-1], wanted)]
+        y = ops.pad(y, [[0, 0], *([0, m] for m in self.more), [0, 0]])
+        for axis, (before, after) in enumerate(pads):
+            y = ops.take(y, np.arange(before, y.shape[1 + axis] - after), 1 + axis)
+        y = y if self.bias is None else y + self.bias
+        return y if self.activation is None else self.activation(y)
+
+    def compute_output_shape(self, shape):
+        return ops.shape(self.call(ops.zeros([1, *shape[1:]])))
+
+
+@fovea
+class Conv2DTranspose(Transposed, keras.layers.Conv2DTranspose):
+    axes = 2
+
+
+@fovea
+class Conv1DTranspose(Transposed, keras.layers.Conv1DTranspose):
+    axes = 1
+
+
+class Local(keras.layers.Layer):
+    """Keras 2's unshared convolution: a matrix and a bias for each position."""
+
+    def __init__(self, filters, kernel_size, strides, padding="valid", activation=None, use_bias=True, data_format=None,
+                 dilation_rate=None, kernel_initializer=None, bias_initializer=None, implementation=1, **options):
+        super().__init__(**options)
+        self.filters, self.use_bias = filters, use_bias
+        self.window, self.steps, self.spread = (sizes(v, self.axes) for v in (kernel_size, strides, dilation_rate or 1))
+        self.activation = keras.activations.get(activation)
+
+    def build(self, shape):
+        self.size = [(n - d * (k - 1) - 1) // s + 1
+                     for n, k, s, d in zip(shape[1:-1], self.window, self.steps, self.spread)]
+        values = int(np.prod(self.window)) * shape[-1]
+        self.kernel = self.add_weight(name="kernel", shape=(int(np.prod(self.size)), values, self.filters))
+        self.bias = self.add_weight(name="bias", shape=(*self.size, self.filters)) if self.use_bias else None
+
+    def call(self, x):
+        rows = []
+        for i, at in enumerate(np.ndindex(*self.size)):
+            taps = [np.arange(k) * d + p * s for p, k, s, d in zip(at, self.window, self.steps, self.spread)]
+            patch = x
+            for axis, tap in enumerate(taps):
+                patch = ops.take(patch, tap, 1 + axis)
+            rows.append(ops.matmul(ops.reshape(patch, [x.shape[0], -1]), self.kernel[i]))
+        y = ops.reshape(ops.stack(rows, 1), [x.shape[0], *self.size, self.filters])
+        return self.activation(y if self.bias is None else y + self.bias)
+
+    def compute_output_shape(self, shape):
+        return (shape[0], *self.size, self.filters)
+
+
+@fovea
+class LocallyConnected2D(Local):
+    axes = 2
+
+
+@fovea
+class LocallyConnected1D(Local):
+    axes = 1
+
+
+keras.utils.get_custom_objects().update(LocallyConnected2D=LocallyConnected2D, LocallyConnected1D=LocallyConnected1D)
+
+
+@fovea
+class Bias(keras.layers.Layer):
+    """A bias of its own for every value of a sample."""
+
+    def __init__(self, activation=None, bias_initializer="zeros", **options):
+        super().__init__(**options)
+        self.activation = keras.activations.get(activation)
+
+    def build(self, shape):
+        self.bias = self.add_weight(name="bias", shape=tuple(shape[1:]))
+
+    def call(self, x):
+        return self.activation(x + self.bias)
+
+
+@fovea
+class Dirac(keras.initializers.Initializer):
+    """Filter i of each group passes channel i on; the weights come from the file, so a model needs it by name only."""
+
+    def __init__(self, groups=1):
+        self.groups = int(groups)
+
+    def __call__(self, shape, dtype=None):
+        return ops.zeros(shape, dtype)
 
 
 def read(path, shape):

@@ -324,7 +324,17 @@ static void keras_graphs(void **state) {
 
 static const struct { const char *text, *error; } refusal_rows[] = {
     { ONE("SeparableConv2D", "'name':'sep','filters':3"),
-      "layer sep of class SeparableConv2D: this class is not supported" },
+      "layer sep of class SeparableConv2D: option 'kernel_size' is missing or below 1" },
+    { ONE("Conv3D", "'name':'c','filters':3"), "layer c of class Conv3D: this class is not supported" },
+    { ONE("Conv2DTranspose", "'name':'c','filters':4,'kernel_size':3,'groups':2"),
+      "layer c of class Conv2DTranspose: Keras's transposed convolution has no groups" },
+    { ONE("Conv2DTranspose", "'name':'c','filters':4,'kernel_size':3,'output_padding':[0,-1]"),
+      "layer c of class Conv2DTranspose: option 'output_padding' is not a number of pixels for each axis" },
+    { ONE("LocallyConnected2D", "'name':'c','filters':4,'kernel_size':3,'implementation':2"),
+      "layer c of class LocallyConnected2D: implementation 2 is not supported: only 1 keeps a kernel a position" },
+    { CHAIN(LAYER("InputLayer", "'name':'in','batch_shape':[null,8,4]") ","
+            LAYER("Conv1D", "'name':'c','filters':4,'kernel_size':[3,3]")),
+      "layer c of class Conv1D: option 'kernel_size' is not a whole number of at least 1" },
     { CONV("'filters':3,'kernel_size':[3,3],'data_format':'channels_first'"),
       "layer c of class Conv2D: images with the channels first are not supported, only channels_last" },
     { CONV("'filters':3,'kernel_size':[3,3],'activation':'squareplus'"),

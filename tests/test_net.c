@@ -102,8 +102,8 @@ static void error_sentences(void **state) {
     assert_error(c, "lenet5: layer c3 (conv2d): 4 groups do not divide its 6 channels and 4 filters");
     fv_conv2d(net, x, .filters = 4, .kernel = 1, .pad = { 0, -1 }, .name = "c3");
     assert_error(c, "lenet5: layer c3 (conv2d): pad of side 1 is -1: less than nothing");
-    fv_conv2d(net, x, .filters = 4, .kernel = 1, .padding = -3, .name = "c3");
-    assert_error(c, "lenet5: layer c3 (conv2d): there is no padding -3");
+    fv_conv2d(net, x, .filters = 4, .kernel = 1, .padding = -4, .name = "c3");
+    assert_error(c, "lenet5: layer c3 (conv2d): there is no padding -4");
     fv_conv2d(net, x, .filters = 4, .kernel = 1, .activation = (fv_activation)77, .name = "c3");
     assert_error(c, "lenet5: layer c3 (conv2d): there is no activation number 77");
     fv_conv2d(net, x, .filters = 4, .kernel = 1, .kernel_initializer = fv_uniform(1, 0), .name = "c3");

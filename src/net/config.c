@@ -185,12 +185,11 @@ static json_t *extra_of_layer(const fv_net *net, const fv_layer *layer) {
         return NULL;
     }
     if (parts[FV_PART_BEFORE].class_name) {
-        bool conv = layer->kind == FV_LAYER_CONV2D;
-        const int32_t *pad = conv ? layer->options.conv2d.pad : layer->options.pool.pad;
+        fv_layer_options options = layer->options;
+        int32_t *mode, *pad = fv_keras_split_padding(layer->kind, &options, &mode);
         fv_json_put(&extra, "before", json_string(parts[FV_PART_BEFORE].name));
-        fv_json_put(&extra, "padding",
-                    json_integer(conv ? layer->options.conv2d.padding : layer->options.pool.padding));
-        fv_json_put(&extra, "pad", json_pack("[i,i,i,i]", (int)pad[0], (int)pad[1], (int)pad[2], (int)pad[3]));
+        fv_json_put(&extra, "padding", json_integer(*mode));
+        fv_json_put(&extra, "pad", fv_json_four(pad));
     }
     if (parts[FV_PART_AFTER].class_name) fv_json_put(&extra, "after", json_string(parts[FV_PART_AFTER].name));
     fv_keras_parts_free(parts);

@@ -41,6 +41,22 @@ void fv_keras_write_relu(const fv_layer *, fv_keras_part parts[FV_PARTS]);
 void fv_keras_write_prelu(const fv_layer *, fv_keras_part parts[FV_PARTS]);
 void fv_keras_write_softmax(const fv_layer *, fv_keras_part parts[FV_PARTS]);
 void fv_keras_write_rescaling(const fv_layer *, fv_keras_part parts[FV_PARTS]);
+/* What several kinds of layers have. padding: a mode, and for our own classes the pixels of each side. */
+void fv_keras_padding(fv_keras_reader *, int32_t *padding, int32_t pad[4]);
+bool fv_keras_positive(fv_keras_reader *, const char *option, int32_t value);
+void fv_keras_use_bias(fv_keras_reader *, bool *no_bias);
+
+/* config_conv.c: convolutions, both ways. */
+void fv_keras_read_conv(fv_keras_reader *, fv_layer_options *);
+void fv_keras_read_depthwise(fv_keras_reader *, fv_layer_options *);
+void fv_keras_read_separable(fv_keras_reader *, fv_layer_options *);
+void fv_keras_read_transpose(fv_keras_reader *, fv_layer_options *);
+void fv_keras_read_local(fv_keras_reader *, fv_layer_options *);
+void fv_keras_read_bias(fv_keras_reader *, fv_layer_options *);
+void fv_keras_write_conv(const fv_layer *, fv_keras_part parts[FV_PARTS]);
+void fv_keras_write_bias(const fv_layer *, fv_keras_part parts[FV_PARTS]);
+/* The padding of a layer that is written as zeros around its input and the layer; NULL: this kind never is. */
+int32_t *fv_keras_split_padding(fv_layer_kind, fv_layer_options *, int32_t **mode);
 
 /* config_value.c: options as JSON, both ways. Getters leave *out alone where the option is absent or null; what is of
  * the wrong type is recorded once. Alternatives of a key, old names, are separated by '|'. */
@@ -62,6 +78,17 @@ json_t *fv_json_float(float);                    /* the shortest number that rea
 json_t *fv_json_pair(const int32_t pair[2]);
 json_t *fv_json_window(const fv_layer *, const int32_t pair[2]); /* one number for a layer of sequences */
 json_t *fv_json_sides(const fv_layer *, const int32_t sides[4]); /* [[top, bottom], [left, right]], or [before, after] */
+json_t *fv_json_four(const int32_t pad[4]);
+bool fv_any_set(const int32_t *values, int count);
+const char *fv_keras_padding_name(int32_t padding);
+/* As an option, or behind the layer where Keras has no name for it. */
+void fv_keras_put_activation(json_t **config, fv_keras_part parts[FV_PARTS], fv_activation);
+/* Initialiser and penalty of one weight, under the names that the class has for them. */
+void fv_keras_put_weight(json_t **config, const char *weight, const fv_initializer *, uint32_t otherwise, float l1,
+                         float l2);
+void fv_keras_put_constraints(json_t **config, const char *kernel, const fv_constraint *of_kernel, fv_weight_role,
+                              const fv_constraint *of_bias);
+void fv_keras_write_zeros(const fv_layer *, fv_keras_part *, const int32_t pad[4]);
 json_t *fv_json_initializer(const fv_initializer *);
 json_t *fv_json_regularizer(float l1, float l2);
 json_t *fv_json_object(const char *module, const char *class_name, json_t *config); /* as Keras 3 writes it; takes config */

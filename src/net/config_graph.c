@@ -101,7 +101,7 @@ static int sort_names(graph *g) {
 static void mark_aliases(graph *g) {
     static const struct {
         const char *key, *class_name;
-    } parts[] = { { "before", "ZeroPadding2D" }, { "after", "Activation" } };
+    } parts[] = { { "before", "ZeroPadding" /* 1D, 2D */ }, { "after", "Activation" } };
     for (int32_t i = 0; i < g->count; i++)
         for (int p = 0; p < 2; p++) {
             const char *name = json_string_value(json_object_get(g->entries[i].extra, parts[p].key));
@@ -109,7 +109,7 @@ static void mark_aliases(graph *g) {
             if (!part || part == &g->entries[i]) continue;
             const char *class_name = part->class_name; /* our own activations are of a class of our own */
             if (!strncmp(class_name, "fovea>", 6)) class_name += 6;
-            if (!strcmp(class_name, parts[p].class_name)) part->alias = true;
+            if (!strncmp(class_name, parts[p].class_name, strlen(parts[p].class_name))) part->alias = true;
         }
 }
 
@@ -194,7 +194,15 @@ static fv_node add_net(graph *g, const entry *e, const fv_node *inputs, int32_t 
 /* Where a layer keeps the activation that is written behind it. */
 static fv_activation *activation_behind(fv_layer_kind kind, fv_layer_options *options) {
     switch (kind) {
-    case FV_LAYER_CONV2D: return &options->conv2d.activation;
+    case FV_LAYER_CONV2D:
+    case FV_LAYER_CONV1D:
+    case FV_LAYER_CONV2D_TRANSPOSE:
+    case FV_LAYER_CONV1D_TRANSPOSE:
+    case FV_LAYER_SEPARABLE_CONV2D:
+    case FV_LAYER_SEPARABLE_CONV1D:
+    case FV_LAYER_LOCALLY_CONNECTED2D:
+    case FV_LAYER_LOCALLY_CONNECTED1D: return &options->conv2d.activation;
+    case FV_LAYER_BIAS: return &options->bias.activation;
     case FV_LAYER_DENSE: return &options->dense.activation;
     case FV_LAYER_BATCH_NORM: return &options->batch_norm.activation;
     case FV_LAYER_ADD:
@@ -213,12 +221,9 @@ static void restore_parts(graph *g, const entry *e, fv_layer_kind kind, fv_layer
     const char *before = json_string_value(json_object_get(e->extra, "before")),
                *after = json_string_value(json_object_get(e->extra, "after"));
     entry *zeros = before ? find_entry(g, before) : NULL, *activation = after ? find_entry(g, after) : NULL;
-    if (zeros && zeros->alias && (kind == FV_LAYER_CONV2D || kind == FV_LAYER_AVG_POOL2D)) {
-        int32_t *to = kind == FV_LAYER_CONV2D ? options->conv2d.pad : options->pool.pad;
-        for (size_t i = 0; i < 4; i++) to[i] = (int32_t)json_integer_value(json_array_get(pad, i));
-        int32_t *mode = kind == FV_LAYER_CONV2D ? &options->conv2d.padding : &options->pool.padding;
-        *mode = (int32_t)json_integer_value(padding);
-    }
+    int32_t *mode, *to = zeros && zeros->alias ? fv_keras_split_padding(kind, options, &mode) : NULL;
+    for (size_t i = 0; to && i < 4; i++) to[i] = (int32_t)json_integer_value(json_array_get(pad, i));
+    if (to) *mode = (int32_t)json_integer_value(padding);
     if (!activation || !activation->alias) return;
     fv_keras_reader r = {
         .context = g->context, .layer = activation->name, .class_name = "Activation", .config = activation->config

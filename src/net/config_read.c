@@ -13,6 +13,7 @@ void fv_keras_padding(fv_keras_reader *r, int32_t *padding, int32_t pad[4]) {
     if (name && !strcmp(name, "valid")) *padding = FV_VALID;
     else if (name && !strcmp(name, "same")) *padding = FV_SAME;
     else if (name && ours && !strcmp(name, "full")) *padding = FV_FULL;
+    else if (name && r->sequence && !strcmp(name, "causal")) *padding = FV_CAUSAL;
     else fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "padding '%.40s' is neither valid nor same", name ? name : "?");
     for (size_t i = 0; ours && i < 4 && i < json_array_size(sides); i++) {
         json_int_t pixels = json_integer_value(json_array_get(sides, i));
@@ -22,68 +23,19 @@ void fv_keras_padding(fv_keras_reader *r, int32_t *padding, int32_t pad[4]) {
     }
 }
 
-static bool positive(fv_keras_reader *r, const char *option, int32_t value) {
+bool fv_keras_positive(fv_keras_reader *r, const char *option, int32_t value) {
     if (value >= 1) return true;
     fv_keras_fail(r, FV_ERROR_FORMAT, "option '%s' is missing or below 1", option);
     return false;
 }
 
-static void read_use_bias(fv_keras_reader *r, bool *no_bias) {
+void fv_keras_use_bias(fv_keras_reader *r, bool *no_bias) {
     bool use = true;
     fv_keras_bool(r, "use_bias|bias", &use);
     *no_bias = !use;
 }
 
 /* ---- Windows ----------------------------------------------------------------------------------------------------- */
-
-static void read_conv2d(fv_keras_reader *r, fv_layer_options *options) {
-    fv_conv2d_options *o = &options->conv2d;
-    fv_keras_int(r, "filters|nb_filter", &o->filters);
-    fv_keras_pair(r, "kernel_size", o->kernel_hw);
-    fv_keras_int(r, "nb_row", &o->kernel_hw[0]);
-    fv_keras_int(r, "nb_col", &o->kernel_hw[1]);
-    fv_keras_pair(r, "strides|subsample", o->stride_hw);
-    fv_keras_pair(r, "dilation_rate", o->dilation_hw);
-    fv_keras_int(r, "groups", &o->groups);
-    fv_keras_padding(r, &o->padding, o->pad);
-    fv_keras_activation(r, "activation", &o->activation);
-    read_use_bias(r, &o->no_bias);
-    fv_keras_initializer(r, "kernel_initializer|init", &o->kernel_initializer);
-    fv_keras_initializer(r, "bias_initializer", &o->bias_initializer);
-    fv_keras_regularizer(r, "kernel_regularizer|W_regularizer", &o->l1, &o->l2);
-    fv_keras_regularizer(r, "bias_regularizer|b_regularizer", &o->bias_l1, &o->bias_l2);
-    fv_keras_constraint(r, "kernel_constraint", FV_WEIGHT_CONV_KERNEL, &o->kernel_constraint);
-    fv_keras_constraint(r, "bias_constraint", FV_WEIGHT_VECTOR, &o->bias_constraint);
-    o->flip_kernel = !strcmp(r->class_name, "fovea>FlipConv2D");
-    if (positive(r, "filters", o->filters))
-        positive(r, "kernel_size", o->kernel_hw[0] < o->kernel_hw[1] ? o->kernel_hw[0] : o->kernel_hw[1]);
-}
-
-static void read_depthwise(fv_keras_reader *r, fv_layer_options *options) {
-    fv_conv2d_options *o = &options->conv2d;
-    int32_t multiplier = 1;
-    fv_keras_int(r, "depth_multiplier", &multiplier);
-    fv_keras_pair(r, "kernel_size", o->kernel_hw);
-    fv_keras_pair(r, "strides", o->stride_hw);
-    fv_keras_pair(r, "dilation_rate", o->dilation_hw);
-    fv_keras_padding(r, &o->padding, o->pad);
-    fv_keras_activation(r, "activation", &o->activation);
-    read_use_bias(r, &o->no_bias);
-    fv_keras_initializer(r, "depthwise_initializer", &o->kernel_initializer);
-    fv_keras_initializer(r, "bias_initializer", &o->bias_initializer);
-    fv_keras_regularizer(r, "depthwise_regularizer", &o->l1, &o->l2);
-    fv_keras_regularizer(r, "bias_regularizer", &o->bias_l1, &o->bias_l2);
-    fv_keras_constraint(r, "depthwise_constraint", FV_WEIGHT_DEPTHWISE_KERNEL, &o->kernel_constraint);
-    fv_keras_constraint(r, "bias_constraint", FV_WEIGHT_VECTOR, &o->bias_constraint);
-    if (!positive(r, "kernel_size", o->kernel_hw[0]) || !positive(r, "depth_multiplier", multiplier)) return;
-    int64_t channels = r->input && r->input->rank == 4 ? r->input->dim[3] : 0, filters;
-    if (channels < 1 || __builtin_mul_overflow(channels, (int64_t)multiplier, &filters) || filters > INT32_MAX) {
-        fv_keras_fail(r, FV_ERROR_SHAPE, "its input does not say how many channels there are");
-        return;
-    }
-    o->groups = (int32_t)channels;
-    o->filters = (int32_t)filters;
-}
 
 static void read_pool2d(fv_keras_reader *r, fv_layer_options *options) {
     fv_pool2d_options *o = &options->pool;
@@ -110,14 +62,14 @@ static void read_dense(fv_keras_reader *r, fv_layer_options *options) {
     fv_dense_options *o = &options->dense;
     fv_keras_int(r, "units|output_dim", &o->units);
     fv_keras_activation(r, "activation", &o->activation);
-    read_use_bias(r, &o->no_bias);
+    fv_keras_use_bias(r, &o->no_bias);
     fv_keras_initializer(r, "kernel_initializer|init", &o->kernel_initializer);
     fv_keras_initializer(r, "bias_initializer", &o->bias_initializer);
     fv_keras_regularizer(r, "kernel_regularizer|W_regularizer", &o->l1, &o->l2);
     fv_keras_regularizer(r, "bias_regularizer|b_regularizer", &o->bias_l1, &o->bias_l2);
     fv_keras_constraint(r, "kernel_constraint", FV_WEIGHT_DENSE_KERNEL, &o->kernel_constraint);
     fv_keras_constraint(r, "bias_constraint", FV_WEIGHT_VECTOR, &o->bias_constraint);
-    positive(r, "units", o->units);
+    fv_keras_positive(r, "units", o->units);
 }
 
 /* The axis must be the last one, which is where the channels are. */
@@ -301,10 +253,13 @@ static void read_concat(fv_keras_reader *r, fv_layer_options *options) {
 
 /* ---- The table --------------------------------------------------------------------------------------------------- */
 
-#define WEIGHTED "activation use_bias bias bias_initializer bias_regularizer b_regularizer init W_regularizer " \
-    "kernel_constraint bias_constraint "
+#define WEIGHTED "activation use_bias bias bias_initializer bias_regularizer b_regularizer init W_regularizer "
+#define CONSTRAINED "kernel_constraint bias_constraint "
 #define SCALE_AND_CENTER "epsilon center scale gamma_initializer beta_initializer "
-#define WINDOW "kernel_size strides padding border_mode dilation_rate "
+#define CONVOLUTION                                                                                                    \
+    WEIGHTED "kernel_size strides padding border_mode dilation_rate filters kernel_initializer kernel_regularizer "
+#define SEPARABLE                                                                                                      \
+    "depth_multiplier depthwise_initializer depthwise_regularizer pointwise_initializer pointwise_regularizer groups "
 
 static const struct keras_class {
     const char *name;
@@ -312,16 +267,33 @@ static const struct keras_class {
     void (*read)(fv_keras_reader *, fv_layer_options *);
     const char *options; /* that read looks at, each followed by a space */
 } classes[] = {
-    { "Conv2D", FV_LAYER_CONV2D, read_conv2d, WEIGHTED WINDOW "filters groups kernel_initializer kernel_regularizer " },
-    { "Convolution2D", FV_LAYER_CONV2D, read_conv2d, WEIGHTED WINDOW "nb_filter nb_row nb_col subsample " },
-    { "fovea>FlipConv2D", FV_LAYER_CONV2D, read_conv2d,
-      WEIGHTED WINDOW "filters groups pad kernel_initializer kernel_regularizer " },
-    { "DepthwiseConv2D", FV_LAYER_CONV2D, read_depthwise,
-      WEIGHTED WINDOW
-      "depth_multiplier depthwise_initializer depthwise_regularizer depthwise_constraint "
-      "kernel_initializer kernel_regularizer groups " }, /* the last three are there, but Keras does not use them */
+    { "Conv2D", FV_LAYER_CONV2D, fv_keras_read_conv, CONVOLUTION CONSTRAINED "groups " },
+    { "Convolution2D", FV_LAYER_CONV2D, fv_keras_read_conv, CONVOLUTION CONSTRAINED "nb_filter nb_row nb_col subsample " },
+    { "Conv1D", FV_LAYER_CONV1D, fv_keras_read_conv, CONVOLUTION "groups " },
+    { "Convolution1D", FV_LAYER_CONV1D, fv_keras_read_conv,
+      CONVOLUTION "nb_filter filter_length subsample_length input_dim input_length " },
+    { "fovea>FlipConv2D", FV_LAYER_CONV2D, fv_keras_read_conv, CONVOLUTION CONSTRAINED "groups pad " },
+    { "fovea>FlipConv1D", FV_LAYER_CONV1D, fv_keras_read_conv, CONVOLUTION "groups pad " },
+    /* Keras writes the kernel's options and the groups here too, but does not use them. */
+    { "DepthwiseConv2D", FV_LAYER_CONV2D, fv_keras_read_depthwise,
+      CONVOLUTION "depthwise_constraint bias_constraint depth_multiplier depthwise_initializer depthwise_regularizer groups " },
+    { "DepthwiseConv1D", FV_LAYER_CONV1D, fv_keras_read_depthwise,
+      CONVOLUTION "depth_multiplier depthwise_initializer depthwise_regularizer groups " },
+    { "SeparableConv2D", FV_LAYER_SEPARABLE_CONV2D, fv_keras_read_separable, CONVOLUTION SEPARABLE },
+    { "SeparableConv1D", FV_LAYER_SEPARABLE_CONV1D, fv_keras_read_separable, CONVOLUTION SEPARABLE },
+    { "Conv2DTranspose", FV_LAYER_CONV2D_TRANSPOSE, fv_keras_read_transpose, CONVOLUTION CONSTRAINED "output_padding groups " },
+    { "Conv1DTranspose", FV_LAYER_CONV1D_TRANSPOSE, fv_keras_read_transpose, CONVOLUTION "output_padding groups " },
+    { "fovea>Conv2DTranspose", FV_LAYER_CONV2D_TRANSPOSE, fv_keras_read_transpose,
+      CONVOLUTION CONSTRAINED "output_padding groups pad " },
+    { "fovea>Conv1DTranspose", FV_LAYER_CONV1D_TRANSPOSE, fv_keras_read_transpose,
+      CONVOLUTION "output_padding groups pad " },
+    { "LocallyConnected2D", FV_LAYER_LOCALLY_CONNECTED2D, fv_keras_read_local, CONVOLUTION "implementation " },
+    { "LocallyConnected1D", FV_LAYER_LOCALLY_CONNECTED1D, fv_keras_read_local, CONVOLUTION "implementation " },
+    { "fovea>LocallyConnected2D", FV_LAYER_LOCALLY_CONNECTED2D, fv_keras_read_local, CONVOLUTION "pad " },
+    { "fovea>LocallyConnected1D", FV_LAYER_LOCALLY_CONNECTED1D, fv_keras_read_local, CONVOLUTION "pad " },
+    { "fovea>Bias", FV_LAYER_BIAS, fv_keras_read_bias, WEIGHTED },
     { "Dense", FV_LAYER_DENSE, read_dense,
-      WEIGHTED "units output_dim kernel_initializer kernel_regularizer input_dim " },
+      WEIGHTED CONSTRAINED "units output_dim kernel_initializer kernel_regularizer input_dim " },
     { "MaxPooling2D", FV_LAYER_MAX_POOL2D, read_pool2d, "pool_size strides padding border_mode " },
     { "AveragePooling2D", FV_LAYER_AVG_POOL2D, read_pool2d, "pool_size strides padding border_mode " },
     { "fovea>MaxPooling2D", FV_LAYER_MAX_POOL2D, read_pool2d, "pool_size strides padding pad ceil_mode " },

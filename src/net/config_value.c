@@ -55,13 +55,31 @@ static const struct { const char *class_name, *short_name, *number[2]; } initial
     [FV_INITIALIZER_HE_NORMAL] = { "HeNormal", "he_normal", { NULL } },
     [FV_INITIALIZER_LECUN_UNIFORM] = { "LecunUniform", "lecun_uniform", { NULL } },
     [FV_INITIALIZER_LECUN_NORMAL] = { "LecunNormal", "lecun_normal", { NULL } },
+    [FV_INITIALIZER_TRUNCATED_NORMAL] = { "TruncatedNormal", "truncated_normal", { "mean", "stddev" } },
+    [FV_INITIALIZER_VARIANCE_SCALING] = { "VarianceScaling", "variance_scaling", { "scale" } }, /* and two words */
+    [FV_INITIALIZER_ORTHOGONAL] = { "Orthogonal", "orthogonal", { "gain" } },
+    [FV_INITIALIZER_IDENTITY] = { "Identity", "identity", { "gain" } },
+    [FV_INITIALIZER_DIRAC] = { "fovea>Dirac", "dirac", { "groups" } },
 };
+
+static const char *const fans[] = { [FV_FAN_IN] = "fan_in", [FV_FAN_OUT] = "fan_out", [FV_FAN_AVERAGE] = "fan_avg" };
+static const char *const distributions[] = { [FV_TRUNCATED_NORMAL] = "truncated_normal",
+                                             [FV_UNTRUNCATED_NORMAL] = "untruncated_normal",
+                                             [FV_UNIFORM] = "uniform" };
 
 json_t *fv_json_initializer(const fv_initializer *initializer) {
     json_t *config = json_object();
+    if (initializer->kind == FV_INITIALIZER_VARIANCE_SCALING) {
+        fv_json_put(&config, "mode", json_string(fans[(int)initializer->value[1]]));
+        fv_json_put(&config, "distribution", json_string(distributions[(int)initializer->value[2]]));
+    }
     for (int i = 0; i < 2 && initializers[initializer->kind].number[i]; i++)
         fv_json_put(&config, initializers[initializer->kind].number[i], fv_json_float(initializer->value[i]));
-    return config ? fv_json_object("keras.initializers", initializers[initializer->kind].class_name, config) : NULL;
+    const char *class_name = initializers[initializer->kind].class_name;
+    bool ours = !strncmp(class_name, "fovea>", 6);
+    json_t *object = config ? fv_json_object(ours ? "fovea" : "keras.initializers", class_name, config) : NULL;
+    if (ours) fv_json_put(&object, "registered_name", json_string(class_name));
+    return object;
 }
 
 json_t *fv_json_regularizer(float l1, float l2) {
@@ -190,17 +208,28 @@ void fv_keras_activation(fv_keras_reader *r, const char *keys, fv_activation *ou
     fv_keras_fail(r, FV_ERROR_UNSUPPORTED, "activation '%.60s' is not supported", name);
 }
 
-/* Scale, fan and distribution by which older files name the same initialisers. */
-static uint32_t variance_scaling(const json_t *config) {
+static int word_of(const char *const *words, int count, const char *word) {
+    int i = 0;
+    while (i < count && word && strcmp(words[i], word)) i++;
+    return word ? i : count;
+}
+
+/* Scale, fan and distribution. Older files name by them the initialisers that have a name today; "normal" was a
+ * truncated one. Kind 0: it is none. */
+static fv_initializer variance_scaling(const json_t *config) {
     const char *mode = json_string_value(json_object_get(config, "mode"));
     const char *distribution = json_string_value(json_object_get(config, "distribution"));
     double scale = json_number_value(json_object_get(config, "scale"));
-    if (!mode || !distribution) return FV_INITIALIZER_DEFAULT;
-    bool uniform = !strcmp(distribution, "uniform"), in = !strcmp(mode, "fan_in"), mean = !strcmp(mode, "fan_avg");
-    if (mean && scale == 1) return uniform ? FV_INITIALIZER_GLOROT_UNIFORM : FV_INITIALIZER_GLOROT_NORMAL;
-    if (in && scale == 1) return uniform ? FV_INITIALIZER_LECUN_UNIFORM : FV_INITIALIZER_LECUN_NORMAL;
-    if (in && scale == 2) return uniform ? FV_INITIALIZER_HE_UNIFORM : FV_INITIALIZER_HE_NORMAL;
-    return FV_INITIALIZER_DEFAULT;
+    if (distribution && !strcmp(distribution, "normal")) distribution = distributions[FV_TRUNCATED_NORMAL];
+    int fan = word_of(fans, 3, mode), shape = word_of(distributions, 3, distribution);
+    fv_initializer none = { .kind = FV_INITIALIZER_DEFAULT };
+    if (fan == 3 || shape == 3 || !(scale > 0) || !isfinite((float)scale)) return none;
+    bool uniform = shape == FV_UNIFORM;
+    if (shape == FV_UNTRUNCATED_NORMAL) return fv_variance_scaling((float)scale, (fv_fan)fan, (fv_distribution)shape);
+    if (fan == FV_FAN_AVERAGE && scale == 1) return uniform ? fv_glorot_uniform() : fv_glorot_normal();
+    if (fan == FV_FAN_IN && scale == 1) return uniform ? fv_lecun_uniform() : fv_lecun_normal();
+    if (fan == FV_FAN_IN && scale == 2) return uniform ? fv_he_uniform() : fv_he_normal();
+    return fv_variance_scaling((float)scale, (fv_fan)fan, (fv_distribution)shape);
 }
 
 void fv_keras_initializer(fv_keras_reader *r, const char *keys, fv_initializer *out) {
@@ -208,8 +237,9 @@ void fv_keras_initializer(fv_keras_reader *r, const char *keys, fv_initializer *
     const char *name =
         json_is_object(value) ? json_string_value(json_object_get(value, "class_name")) : json_string_value(value);
     if (!value || !name) return;
-    if (!strcmp(name, "VarianceScaling")) out->kind = variance_scaling(config);
+    if (!strcmp(name, "VarianceScaling")) *out = variance_scaling(config);
     for (uint32_t kind = 1; kind < FV_INITIALIZER_COUNT; kind++) {
+        if (kind == FV_INITIALIZER_VARIANCE_SCALING) continue;
         if (strcmp(name, initializers[kind].class_name) && strcmp(name, initializers[kind].short_name)) continue;
         fv_initializer read = { .kind = kind };
         for (int i = 0; i < 2 && initializers[kind].number[i]; i++)

@@ -15,20 +15,19 @@ static json_t *integers(const int64_t *values, int count) {
     return list;
 }
 
-static json_t *four(const int32_t pad[4]) { return integers((const int64_t[]){ pad[0], pad[1], pad[2], pad[3] }, 4); }
+json_t *fv_json_four(const int32_t pad[4]) { return integers((const int64_t[]){ pad[0], pad[1], pad[2], pad[3] }, 4); }
 
-static bool any(const int32_t *values, int count) {
+bool fv_any_set(const int32_t *values, int count) {
     for (int i = 0; i < count; i++)
         if (values[i]) return true;
     return false;
 }
 
-static const char *padding_name(int32_t padding) {
+const char *fv_keras_padding_name(int32_t padding) {
     return padding == FV_SAME ? "same" : padding == FV_FULL ? "full" : "valid";
 }
 
-/* Initialiser and penalty of one weight, under the names that the class has for them. */
-static void put_weight(json_t **config, const char *weight, const fv_initializer *initializer, uint32_t otherwise,
+void fv_keras_put_weight(json_t **config, const char *weight, const fv_initializer *initializer, uint32_t otherwise,
                        float l1, float l2) {
     char key[64];
     snprintf(key, sizeof key, "%s_initializer", weight);
@@ -38,10 +37,10 @@ static void put_weight(json_t **config, const char *weight, const fv_initializer
     if (l1 != 0.0f || l2 != 0.0f) fv_json_put(config, key, fv_json_regularizer(l1, l2));
 }
 
-static void write_zeros(fv_keras_part *part, const int32_t pad[4]) {
-    part->class_name = "ZeroPadding2D";
-    part->config = json_pack("{s:[[i,i],[i,i]],s:s}", "padding", (int)pad[0], (int)pad[1], (int)pad[2], (int)pad[3],
-                             "data_format", "channels_last");
+void fv_keras_write_zeros(const fv_layer *layer, fv_keras_part *part, const int32_t pad[4]) {
+    part->class_name = fv_layer_types[layer->kind].sequence ? "ZeroPadding1D" : "ZeroPadding2D";
+    part->config =
+        json_pack("{s:o,s:s}", "padding", fv_json_sides(layer, pad), "data_format", "channels_last");
 }
 
 static void write_activation_after(fv_keras_part parts[FV_PARTS], fv_activation activation) {
@@ -50,65 +49,32 @@ static void write_activation_after(fv_keras_part parts[FV_PARTS], fv_activation 
     parts[FV_PART_AFTER].config = json_pack("{s:s}", "activation", fv_activation_name(activation));
 }
 
-/* As an option, or behind the layer where Keras has no name for it. */
-static void put_activation(json_t **config, fv_keras_part parts[FV_PARTS], fv_activation activation) {
+void fv_keras_put_activation(json_t **config, fv_keras_part parts[FV_PARTS], fv_activation activation) {
     if (fv_activation_is_ours(activation)) write_activation_after(parts, activation);
     else if (activation != FV_LINEAR)
         fv_json_put(config, "activation", json_string(fv_activation_name(activation)));
 }
 
-static void put_constraints(json_t **config, const char *kernel, const fv_constraint *of_kernel, fv_weight_role role,
-                            const fv_constraint *of_bias) {
+void fv_keras_put_constraints(json_t **config, const char *kernel, const fv_constraint *of_kernel, fv_weight_role role,
+                              const fv_constraint *of_bias) {
     if (of_kernel->kind) fv_json_put(config, kernel, fv_json_constraint(of_kernel, role));
     if (of_bias->kind) fv_json_put(config, "bias_constraint", fv_json_constraint(of_bias, FV_WEIGHT_VECTOR));
 }
 
 /* ---- Windows ----------------------------------------------------------------------------------------------------- */
 
-static void write_conv2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
-    const fv_conv2d_options *o = &layer->options.conv2d;
-    bool depthwise = fv_conv2d_is_depthwise(layer), whole = o->flip_kernel; /* our own class has all options itself */
-    bool padded = o->padding == FV_FULL || any(o->pad, 4);
-    if (padded && !whole) {
-        int32_t pad[4];
-        memcpy(pad, o->pad, sizeof pad);
-        for (int side = 0; side < 4 && o->padding == FV_FULL; side++)
-            pad[side] = o->dilation_hw[side / 2] * (o->kernel_hw[side / 2] - 1);
-        write_zeros(&parts[FV_PART_BEFORE], pad);
-    }
-    json_t *config = json_object();
-    if (depthwise && !whole) fv_json_put(&config, "depth_multiplier", json_integer(o->filters / o->groups));
-    else fv_json_put(&config, "filters", json_integer(o->filters));
-    fv_json_put(&config, "kernel_size", fv_json_pair(o->kernel_hw));
-    fv_json_put(&config, "strides", fv_json_pair(o->stride_hw));
-    fv_json_put(&config, "padding", json_string(padding_name(padded && !whole ? FV_VALID : o->padding)));
-    if (whole && any(o->pad, 4)) fv_json_put(&config, "pad", four(o->pad));
-    fv_json_put(&config, "data_format", json_string("channels_last"));
-    if (o->dilation_hw[0] > 1 || o->dilation_hw[1] > 1)
-        fv_json_put(&config, "dilation_rate", fv_json_pair(o->dilation_hw));
-    if (o->groups > 1 && (whole || !depthwise)) fv_json_put(&config, "groups", json_integer(o->groups));
-    put_activation(&config, parts, o->activation);
-    if (o->no_bias) fv_json_put(&config, "use_bias", json_false());
-    put_weight(&config, depthwise && !whole ? "depthwise" : "kernel", &o->kernel_initializer,
-               FV_INITIALIZER_GLOROT_UNIFORM, o->l1, o->l2);
-    put_weight(&config, "bias", &o->bias_initializer, FV_INITIALIZER_ZEROS, o->bias_l1, o->bias_l2);
-    put_constraints(&config, depthwise && !whole ? "depthwise_constraint" : "kernel_constraint", &o->kernel_constraint,
-                    depthwise ? FV_WEIGHT_DEPTHWISE_KERNEL : FV_WEIGHT_CONV_KERNEL, &o->bias_constraint);
-    parts[FV_PART_MAIN].config = config;
-}
-
 static void write_pool2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     const fv_pool2d_options *o = &layer->options.pool;
     bool average = layer->kind == FV_LAYER_AVG_POOL2D || layer->kind == FV_LAYER_AVG_POOL1D;
-    bool padded = o->padding == FV_FULL || any(o->pad, 4);
+    bool padded = o->padding == FV_FULL || fv_any_set(o->pad, 4);
     bool whole = fv_pool2d_is_ours(layer) || layer->kind == FV_LAYER_MAX_UNPOOL2D, split = padded && !whole;
     json_t *config = json_object();
     fv_json_put(&config, "pool_size", fv_json_window(layer, o->size_hw));
     fv_json_put(&config, "strides", fv_json_window(layer, o->stride_hw));
-    fv_json_put(&config, "padding", json_string(padding_name(split ? FV_VALID : o->padding)));
+    fv_json_put(&config, "padding", json_string(fv_keras_padding_name(split ? FV_VALID : o->padding)));
     fv_json_put(&config, "data_format", json_string("channels_last"));
     if (whole) {
-        if (any(o->pad, 4)) fv_json_put(&config, "pad", four(o->pad));
+        if (fv_any_set(o->pad, 4)) fv_json_put(&config, "pad", fv_json_four(o->pad));
         fv_json_put(&config, "ceil_mode", json_boolean(o->ceil_mode));
         if (average) fv_json_put(&config, "exclude_padding", json_boolean(o->exclude_padding));
     }
@@ -116,7 +82,7 @@ static void write_pool2d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
         int32_t pad[4];
         memcpy(pad, o->pad, sizeof pad);
         for (int side = 0; side < 4 && o->padding == FV_FULL; side++) pad[side] = o->size_hw[side / 2] - 1;
-        write_zeros(&parts[FV_PART_BEFORE], pad);
+        fv_keras_write_zeros(layer, &parts[FV_PART_BEFORE], pad);
     }
     parts[FV_PART_MAIN].config = config;
 }
@@ -127,11 +93,11 @@ static void write_dense(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
     const fv_dense_options *o = &layer->options.dense;
     json_t *config = json_object();
     fv_json_put(&config, "units", json_integer(o->units));
-    put_activation(&config, parts, o->activation);
+    fv_keras_put_activation(&config, parts, o->activation);
     if (o->no_bias) fv_json_put(&config, "use_bias", json_false());
-    put_weight(&config, "kernel", &o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM, o->l1, o->l2);
-    put_weight(&config, "bias", &o->bias_initializer, FV_INITIALIZER_ZEROS, o->bias_l1, o->bias_l2);
-    put_constraints(&config, "kernel_constraint", &o->kernel_constraint, FV_WEIGHT_DENSE_KERNEL, &o->bias_constraint);
+    fv_keras_put_weight(&config, "kernel", &o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM, o->l1, o->l2);
+    fv_keras_put_weight(&config, "bias", &o->bias_initializer, FV_INITIALIZER_ZEROS, o->bias_l1, o->bias_l2);
+    fv_keras_put_constraints(&config, "kernel_constraint", &o->kernel_constraint, FV_WEIGHT_DENSE_KERNEL, &o->bias_constraint);
     parts[FV_PART_MAIN].config = config;
 }
 
@@ -143,8 +109,8 @@ static void write_batch_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS
     fv_json_put(&config, "epsilon", fv_json_float(o->epsilon));
     if (o->no_center) fv_json_put(&config, "center", json_false());
     if (o->no_scale) fv_json_put(&config, "scale", json_false());
-    put_weight(&config, "gamma", &o->gamma_initializer, FV_INITIALIZER_ONES, 0, 0);
-    put_weight(&config, "beta", &o->beta_initializer, FV_INITIALIZER_ZEROS, 0, 0);
+    fv_keras_put_weight(&config, "gamma", &o->gamma_initializer, FV_INITIALIZER_ONES, 0, 0);
+    fv_keras_put_weight(&config, "beta", &o->beta_initializer, FV_INITIALIZER_ZEROS, 0, 0);
     parts[FV_PART_MAIN].config = config;
     write_activation_after(parts, o->activation);
 }
@@ -161,8 +127,8 @@ static void put_scale_and_center(json_t **config, float epsilon, bool no_scale, 
     fv_json_put(config, "epsilon", fv_json_float(epsilon));
     if (no_center) fv_json_put(config, "center", json_false());
     if (no_scale) fv_json_put(config, "scale", json_false());
-    put_weight(config, "gamma", gamma, FV_INITIALIZER_ONES, 0, 0);
-    put_weight(config, "beta", beta, FV_INITIALIZER_ZEROS, 0, 0);
+    fv_keras_put_weight(config, "gamma", gamma, FV_INITIALIZER_ONES, 0, 0);
+    fv_keras_put_weight(config, "beta", beta, FV_INITIALIZER_ZEROS, 0, 0);
 }
 
 static void write_layer_norm(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
@@ -238,12 +204,7 @@ static void write_reshape(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) 
 }
 
 static void write_zero_padding(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
-    write_zeros(&parts[FV_PART_MAIN], layer->options.zero_padding.pad);
-}
-
-static void write_zero_padding1d(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
-    parts[FV_PART_MAIN].config = json_pack("{s:o,s:s}", "padding", fv_json_sides(layer, layer->options.zero_padding.pad),
-                                           "data_format", "channels_last");
+    fv_keras_write_zeros(layer, &parts[FV_PART_MAIN], layer->options.zero_padding.pad);
 }
 
 static void write_sampling(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
@@ -289,7 +250,15 @@ static void write_merge(const fv_layer *layer, fv_keras_part parts[FV_PARTS]) {
 }
 
 static void (*const writers[FV_LAYER_KIND_COUNT])(const fv_layer *, fv_keras_part[FV_PARTS]) = {
-    [FV_LAYER_CONV2D] = write_conv2d,
+    [FV_LAYER_CONV2D] = fv_keras_write_conv,
+    [FV_LAYER_CONV1D] = fv_keras_write_conv,
+    [FV_LAYER_CONV2D_TRANSPOSE] = fv_keras_write_conv,
+    [FV_LAYER_CONV1D_TRANSPOSE] = fv_keras_write_conv,
+    [FV_LAYER_SEPARABLE_CONV2D] = fv_keras_write_conv,
+    [FV_LAYER_SEPARABLE_CONV1D] = fv_keras_write_conv,
+    [FV_LAYER_LOCALLY_CONNECTED2D] = fv_keras_write_conv,
+    [FV_LAYER_LOCALLY_CONNECTED1D] = fv_keras_write_conv,
+    [FV_LAYER_BIAS] = fv_keras_write_bias,
     [FV_LAYER_DENSE] = write_dense,
     [FV_LAYER_MAX_POOL2D] = write_pool2d,
     [FV_LAYER_AVG_POOL2D] = write_pool2d,
@@ -324,7 +293,7 @@ static void (*const writers[FV_LAYER_KIND_COUNT])(const fv_layer *, fv_keras_par
     [FV_LAYER_GLOBAL_MAX_POOL1D] = write_global_pool,
     [FV_LAYER_ADAPTIVE_MAX_POOL2D] = write_sampling,
     [FV_LAYER_ADAPTIVE_AVG_POOL2D] = write_sampling,
-    [FV_LAYER_ZERO_PADDING1D] = write_zero_padding1d,
+    [FV_LAYER_ZERO_PADDING1D] = write_zero_padding,
     [FV_LAYER_PADDING2D] = write_sampling,
     [FV_LAYER_CROPPING2D] = write_sampling,
     [FV_LAYER_CROPPING1D] = write_sampling,

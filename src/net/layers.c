@@ -37,7 +37,10 @@ static void set_fans(fv_weight *weight) {
         weight->fan_out = d[0];
     } else if (weight->role == FV_WEIGHT_VECTOR)
         weight->fan_in = weight->fan_out = d[0];
-    else {
+    else if (weight->role == FV_WEIGHT_LOCAL_KERNEL) { /* of one position; Keras counts the positions as well */
+        weight->fan_in = d[2] * d[3] * d[4];
+        weight->fan_out = d[2] * d[3] * d[5];
+    } else {
         weight->fan_in = d[1] * d[2] * d[3];
         weight->fan_out = d[1] * d[2] * d[0];
     }
@@ -48,11 +51,12 @@ fv_weight *fv_layer_add_weight(fv_net *net, fv_layer *layer, const char *name, f
     char what[320];
     snprintf(what, sizeof what, "%s: layer %s (%s): %s", net->name, layer->name, fv_layer_types[layer->kind].stem,
              name);
-    fv_weight weight = { .name = name, .role = role, .initializer = initializer };
+    fv_weight weight = { .name = name, .role = role, .initializer = initializer,
+                         .sequence = fv_layer_types[layer->kind].sequence && rank > 1 };
     if (fv_shape_make(net->object.context, what, rank, dims, &weight.shape)) return NULL;
     if (initializer.kind == FV_INITIALIZER_DEFAULT)
         weight.initializer = (fv_initializer){ .kind = default_initializer };
-    const char *wrong = fv_initializer_check(&weight.initializer);
+    const char *wrong = fv_initializer_check(&weight.initializer, role, &weight.shape);
     if (wrong) {
         fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "initializer of %s: %s", name, wrong);
         return NULL;
@@ -416,6 +420,20 @@ const fv_layer_type fv_layer_types[FV_LAYER_KIND_COUNT] = {
     [FV_LAYER_PRELU] = { "PReLU", "p_re_lu", 1, 1, fv_build_prelu, fv_record_prelu },
     [FV_LAYER_SOFTMAX] = { "Softmax", "softmax", 1, 1, fv_build_softmax, fv_record_softmax },
     [FV_LAYER_RESCALING] = { "Rescaling", "rescaling", 1, 1, fv_build_rescaling, fv_record_rescaling },
+    [FV_LAYER_CONV1D] = { "Conv1D", "conv1d", 1, 1, fv_build_conv2d, fv_record_conv2d, true },
+    [FV_LAYER_CONV2D_TRANSPOSE] = { "Conv2DTranspose", "conv2d_transpose", 1, 1, fv_build_conv_transpose,
+                                    fv_record_conv_transpose },
+    [FV_LAYER_CONV1D_TRANSPOSE] = { "Conv1DTranspose", "conv1d_transpose", 1, 1, fv_build_conv_transpose,
+                                    fv_record_conv_transpose, true },
+    [FV_LAYER_SEPARABLE_CONV2D] = { "SeparableConv2D", "separable_conv2d", 1, 1, fv_build_separable,
+                                    fv_record_separable },
+    [FV_LAYER_SEPARABLE_CONV1D] = { "SeparableConv1D", "separable_conv1d", 1, 1, fv_build_separable,
+                                    fv_record_separable, true },
+    [FV_LAYER_LOCALLY_CONNECTED2D] = { "LocallyConnected2D", "locally_connected2d", 1, 1, fv_build_local,
+                                       fv_record_local },
+    [FV_LAYER_LOCALLY_CONNECTED1D] = { "LocallyConnected1D", "locally_connected1d", 1, 1, fv_build_local,
+                                       fv_record_local, true },
+    [FV_LAYER_BIAS] = { "fovea>Bias", "bias", 1, 1, fv_build_bias, fv_record_bias },
     [FV_LAYER_NET] = { "Functional", "net", 1, -1, NULL, NULL },
 };
 
@@ -424,6 +442,12 @@ const char *fv_layer_class_name(const fv_layer *layer) {
         if (layer->options.conv2d.flip_kernel) return "fovea>FlipConv2D";
         if (fv_conv2d_is_depthwise(layer)) return "DepthwiseConv2D";
     }
+    if (layer->kind == FV_LAYER_CONV1D && layer->options.conv2d.flip_kernel) return "fovea>FlipConv1D";
+    if (layer->kind == FV_LAYER_CONV1D && fv_conv2d_is_depthwise(layer)) return "DepthwiseConv1D";
+    if (layer->kind == FV_LAYER_LOCALLY_CONNECTED2D && fv_local_is_ours(layer)) return "fovea>LocallyConnected2D";
+    if (layer->kind == FV_LAYER_LOCALLY_CONNECTED1D && fv_local_is_ours(layer)) return "fovea>LocallyConnected1D";
+    if (layer->kind == FV_LAYER_CONV2D_TRANSPOSE && fv_conv_transpose_is_ours(layer)) return "fovea>Conv2DTranspose";
+    if (layer->kind == FV_LAYER_CONV1D_TRANSPOSE && fv_conv_transpose_is_ours(layer)) return "fovea>Conv1DTranspose";
     if (layer->kind == FV_LAYER_MAX_POOL2D && fv_pool2d_is_ours(layer)) return "fovea>MaxPooling2D";
     if (layer->kind == FV_LAYER_AVG_POOL2D && fv_pool2d_is_ours(layer)) return "fovea>AveragePooling2D";
     if (layer->kind == FV_LAYER_MAX_POOL1D && fv_pool2d_is_ours(layer)) return "fovea>MaxPooling1D";

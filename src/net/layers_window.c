@@ -1,12 +1,11 @@
-/* layers_window.c - layers that slide a window: convolution, pooling, and padding with zeros. Padding that depends on
+/* layers_window.c - layers that slide a window: what they share, pooling, and padding with zeros. Padding that depends on
  * the size of the input (FV_SAME) becomes pixels when the layer is recorded. */
 #include "net/net.h"
 #include <string.h>
 
-/* The pixels of a window's padding, in the order of the attributes: top, bottom, left, right. */
-static void window_padding(int32_t padding, const int32_t given[4], const fv_shape *x, const int32_t kernel[2],
-                           const int32_t dilation[2], const int32_t stride[2], int32_t out[4]) {
-    memcpy(out, given, 4 * sizeof(int32_t));
+void fv_layer_window(int32_t padding, const int32_t given[4], const fv_shape *x, const int32_t kernel[2],
+                     const int32_t dilation[2], const int32_t stride[2], int32_t out[4]) {
+    memmove(out, given, 4 * sizeof(int32_t)); /* may be the same */
     if (padding == FV_VALID) return;
     for (int axis = 0; axis < 2; axis++)
         fv_window_padding(padding, x->dim[1 + axis], kernel[axis], dilation[axis], stride[axis], out + 2 * axis);
@@ -42,91 +41,6 @@ int fv_layer_check_images(const fv_net *net, const fv_layer *layer, const fv_sha
                          fv_net_shape_text(&shape, text));
 }
 
-/* ---- Convolution ------------------------------------------------------------------------------------------------- */
-
-bool fv_conv2d_is_depthwise(const fv_layer *layer) {
-    return layer->weight_count > 0 && layer->weight[0].role == FV_WEIGHT_DEPTHWISE_KERNEL;
-}
-
-static int resolve_conv2d(const fv_net *net, const fv_layer *layer, fv_conv2d_options *o, const fv_shape *x) {
-    fv_option_pair(o->kernel, o->kernel_hw, 0, o->kernel_hw);
-    fv_option_pair(o->stride, o->stride_hw, 1, o->stride_hw);
-    fv_option_pair(o->dilation, o->dilation_hw, 1, o->dilation_hw);
-    o->kernel = o->stride = o->dilation = 0;
-    if (!o->groups) o->groups = 1;
-    if (o->filters < 1)
-        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "filters are %d: at least 1 is needed", (int)o->filters);
-    if (fv_layer_check_positive(net, layer, "kernel", o->kernel_hw) || fv_layer_check_positive(net, layer, "stride", o->stride_hw) ||
-        fv_layer_check_positive(net, layer, "dilation", o->dilation_hw))
-        return FV_ERROR_ARGUMENT;
-    if (fv_layer_resolve_padding(net, layer, &o->padding, o->pad)) return FV_ERROR_ARGUMENT;
-    if (o->groups < 1 || x->dim[3] % o->groups || o->filters % o->groups)
-        return fv_layer_fail(net, layer, FV_ERROR_SHAPE, "%d groups do not divide its %lld channels and %d filters",
-                             (int)o->groups, (long long)x->dim[3], (int)o->filters);
-    if (!fv_activation_name(o->activation))
-        return fv_layer_fail(net, layer, FV_ERROR_ARGUMENT, "there is no activation number %d", (int)o->activation);
-    return FV_OK;
-}
-
-int fv_build_conv2d(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
-    fv_conv2d_options *o = &layer->options.conv2d;
-    int status = fv_layer_check_images(net, layer, x);
-    if (!status) status = resolve_conv2d(net, layer, o, x);
-    if (status) return status;
-    layer->frozen = o->frozen;
-    bool depthwise = o->groups > 1 && o->groups == x->dim[3];
-    fv_weight *kernel =
-        fv_layer_add_weight(net, layer, "kernel", depthwise ? FV_WEIGHT_DEPTHWISE_KERNEL : FV_WEIGHT_CONV_KERNEL, 4,
-                            (const int64_t[]){ o->filters, o->kernel_hw[0], o->kernel_hw[1], x->dim[3] / o->groups },
-                            o->kernel_initializer, FV_INITIALIZER_GLOROT_UNIFORM);
-    if (!kernel) return net->object.context->status;
-    if (depthwise) { /* Keras sees the kernel as [h, w, channels, multiplier] */
-        int64_t field = (int64_t)o->kernel_hw[0] * o->kernel_hw[1];
-        kernel->fan_in = field * o->groups;
-        kernel->fan_out = field * (o->filters / o->groups);
-    }
-    o->kernel_initializer = kernel->initializer;
-    kernel->l1 = o->l1;
-    kernel->l2 = o->l2;
-    if (fv_weight_constrain(net, layer, kernel, &o->kernel_constraint)) return FV_ERROR_ARGUMENT;
-    if (o->no_bias) return FV_OK;
-    fv_weight *bias = fv_layer_add_weight(net, layer, "bias", FV_WEIGHT_VECTOR, 1, (const int64_t[]){ o->filters },
-                                          o->bias_initializer, FV_INITIALIZER_ZEROS);
-    if (!bias) return net->object.context->status;
-    o->bias_initializer = bias->initializer;
-    bias->l1 = o->bias_l1;
-    bias->l2 = o->bias_l2;
-    return fv_weight_constrain(net, layer, bias, &o->bias_constraint);
-}
-
-fv_value fv_record_conv2d(fv_recording *r, fv_layer *layer, const fv_value *inputs, int32_t count) {
-    const fv_conv2d_options *o = &layer->options.conv2d;
-    const fv_shape *x = &fv_tape_value_of(r->tape, inputs[0])->shape;
-    fv_attributes attributes;
-    memset(&attributes, 0, sizeof attributes);
-    fv_conv_attributes *conv = &attributes.conv;
-    memcpy(conv->stride, o->stride_hw, sizeof conv->stride);
-    memcpy(conv->dilation, o->dilation_hw, sizeof conv->dilation);
-    conv->groups = o->groups;
-    conv->flip = o->flip_kernel;
-    window_padding(o->padding, o->pad, x, o->kernel_hw, o->dilation_hw, o->stride_hw, conv->pad);
-    int64_t room[2], extent[2];
-    for (int axis = 0; axis < 2; axis++) {
-        room[axis] = x->dim[1 + axis] + conv->pad[2 * axis] + conv->pad[2 * axis + 1];
-        extent[axis] = (int64_t)o->dilation_hw[axis] * (o->kernel_hw[axis] - 1) + 1;
-    }
-    if (x->rank == 4 && (extent[0] > room[0] || extent[1] > room[1])) {
-        fv_fail(r->net->object.context, FV_ERROR_SHAPE,
-                "%s: layer %s%s (conv2d): %skernel %lldx%lld is larger than its padded input %lldx%lld", r->root->name,
-                r->prefix, layer->name, o->dilation_hw[0] > 1 || o->dilation_hw[1] > 1 ? "dilated " : "",
-                (long long)extent[0], (long long)extent[1], (long long)room[0], (long long)room[1]);
-        return (fv_value){0};
-    }
-    fv_value y = FV_APPLY(r->tape, FV_OP_conv2d, &attributes, inputs[0], fv_record_weight(r, layer, 0));
-    if (!o->no_bias) y = fv_op_add(r->tape, y, fv_record_weight(r, layer, 1));
-    return fv_record_activation(r, y, o->activation);
-}
-
 /* ---- Pooling ----------------------------------------------------------------------------------------------------- */
 
 int fv_build_pool2d(fv_net *net, fv_layer *layer, const fv_shape *x, int32_t count) {
@@ -147,7 +61,7 @@ static void pool_attributes(fv_recording *r, const fv_layer *layer, fv_value inp
     memset(attributes, 0, sizeof *attributes);
     memcpy(pool->kernel, o->size_hw, sizeof pool->kernel);
     memcpy(pool->stride, o->stride_hw, sizeof pool->stride);
-    window_padding(o->padding, o->pad, &fv_tape_value_of(r->tape, input)->shape, o->size_hw, (const int32_t[]){ 1, 1 },
+    fv_layer_window(o->padding, o->pad, &fv_tape_value_of(r->tape, input)->shape, o->size_hw, (const int32_t[]){ 1, 1 },
                    o->stride_hw, pool->pad);
     pool->ceil_mode = o->ceil_mode;
     pool->exclude_padding = o->exclude_padding || o->padding == FV_SAME;

@@ -10,6 +10,12 @@
 #define WINDOW "size = 2, size_hw, stride = size, stride_hw, padding = FV_VALID, pad, ceil_mode = false"
 #define LINE "size = 2, stride = size, padding = FV_VALID, pad, ceil_mode = false, exclude_padding = false"
 
+#define PLANE "kernel, kernel_hw, stride = 1, stride_hw, dilation = 1, dilation_hw, padding = FV_VALID, pad, activation = FV_LINEAR, "
+#define SEQUENCE "kernel, stride = 1, dilation = 1, padding = FV_VALID, pad, activation = FV_LINEAR, "
+#define SEPARABLE                                                                                                      \
+    "depthwise_initializer = fv_glorot_uniform(), depthwise_l1 = 0, depthwise_l2 = 0, "                               \
+    "pointwise_initializer = fv_glorot_uniform(), pointwise_l1 = 0, pointwise_l2 = 0, "
+
 typedef struct row { const char *name; fv_layer_kind kind; const char *about, *options, *classes; /* NULL: the kind's */ } row;
 /* LAYER(function, kind, what it does, options, .classes = where several are written) */
 #define LAYER(NAME, KIND, ABOUT, OPTIONS, ...) \
@@ -21,6 +27,28 @@ static const row rows[] = {
       "filters, kernel = 1, kernel_hw, stride = 1, stride_hw, dilation = 1, dilation_hw, groups = 1, padding = FV_VALID, pad, "
       "activation = FV_LINEAR, flip_kernel = false, " KERNEL ", " BIAS ", " CONSTRAINTS,
       .classes = "Conv2D, DepthwiseConv2D, fovea>FlipConv2D"),
+    LAYER(conv1d, CONV1D, "Convolution of sequences; groups = channels is depthwise",
+      "filters, groups = 1, flip_kernel = false, " SEQUENCE KERNEL ", " BIAS,
+      .classes = "Conv1D, DepthwiseConv1D, fovea>FlipConv1D"),
+    LAYER(conv2d_transpose, CONV2D_TRANSPOSE, "Transposed convolution: the data gradient of one (Zeiler et al. 2010)",
+      "filters, groups = 1, output_padding, output_padding_hw, no_output_padding = false, " PLANE KERNEL ", " BIAS,
+      .classes = "Conv2DTranspose, fovea>Conv2DTranspose"),
+    LAYER(conv1d_transpose, CONV1D_TRANSPOSE, "The same of sequences",
+      "filters, groups = 1, output_padding, no_output_padding = false, " SEQUENCE KERNEL ", " BIAS,
+      .classes = "Conv1DTranspose, fovea>Conv1DTranspose"),
+    LAYER(depthwise_conv2d, CONV2D, "Filters of their own for every channel", "depth_multiplier = 1, " PLANE KERNEL ", " BIAS,
+      .classes = "DepthwiseConv2D"),
+    LAYER(depthwise_conv1d, CONV1D, "The same of sequences", "depth_multiplier = 1, " SEQUENCE KERNEL ", " BIAS,
+      .classes = "DepthwiseConv1D"),
+    LAYER(separable_conv2d, SEPARABLE_CONV2D, "A depthwise convolution and one of 1x1 (Chollet 2016)",
+      "filters, depth_multiplier = 1, " PLANE SEPARABLE BIAS),
+    LAYER(separable_conv1d, SEPARABLE_CONV1D, "The same of sequences", "filters, depth_multiplier = 1, " SEQUENCE SEPARABLE BIAS),
+    LAYER(locally_connected2d, LOCALLY_CONNECTED2D, "Unshared convolution: filters and bias of their own for every position",
+      "filters, " PLANE KERNEL ", " BIAS, .classes = "LocallyConnected2D, fovea>LocallyConnected2D"),
+    LAYER(locally_connected1d, LOCALLY_CONNECTED1D, "The same of sequences", "filters, " SEQUENCE KERNEL ", " BIAS,
+      .classes = "LocallyConnected1D, fovea>LocallyConnected1D"),
+    LAYER(bias, BIAS, "A bias of its own for every value of a sample",
+      "activation = FV_LINEAR, bias_initializer = fv_zeros(), l1 = 0, l2 = 0"),
     LAYER(dense, DENSE, "A linear map of the last axis", "units, activation = FV_LINEAR, " KERNEL ", " BIAS ", " CONSTRAINTS),
     LAYER(max_pool2d, MAX_POOL2D, "The maximum of each window", WINDOW ", exclude_padding = false",
       .classes = "MaxPooling2D, fovea>MaxPooling2D"),

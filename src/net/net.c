@@ -219,6 +219,12 @@ fv_layer *fv_net_find(fv_net *net, const char *path, fv_net **owner) {
     return NULL;
 }
 
+const char *fv_net_free_name(const fv_net *net, const char *stem, char *name, size_t bytes) {
+    snprintf(name, bytes, "%s", stem);
+    for (int i = 1; find_layer(net, name) >= 0; i++) snprintf(name, bytes, "%s_%d", stem, i);
+    return name;
+}
+
 /* The name given, or conv2d, conv2d_1, ... as in Keras. */
 static char *name_layer(fv_net *net, const fv_layer *layer, const char *given) {
     fv_context *context = net->object.context;
@@ -230,11 +236,9 @@ static char *name_layer(fv_net *net, const fv_layer *layer, const char *given) {
         }
         return fv_copy_string(context, given);
     }
-    const char *stem = fv_layer_types[layer->kind].stem;
     char name[64];
-    snprintf(name, sizeof name, "%s", stem);
-    for (int i = 1; find_layer(net, name) >= 0; i++) snprintf(name, sizeof name, "%s_%d", stem, i);
-    return fv_copy_string(context, name);
+    return fv_copy_string(context,
+                          fv_net_free_name(net, fv_layer_types[layer->kind].stem, name, sizeof name));
 }
 
 int fv_layer_fail(const fv_net *net, const fv_layer *layer, fv_status status, const char *format, ...) {

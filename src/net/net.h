@@ -13,7 +13,10 @@
 enum { FV_LAYER_WEIGHTS = 4 };
 
 typedef enum fv_layer_kind {
-    FV_LAYER_NONE, FV_LAYER_INPUT, FV_LAYER_CONV2D, FV_LAYER_DENSE, FV_LAYER_MAX_POOL2D, FV_LAYER_AVG_POOL2D,
+    FV_LAYER_NONE,
+    FV_LAYER_CONV1D, FV_LAYER_CONV2D_TRANSPOSE, FV_LAYER_CONV1D_TRANSPOSE, FV_LAYER_SEPARABLE_CONV2D,
+    FV_LAYER_SEPARABLE_CONV1D, FV_LAYER_LOCALLY_CONNECTED2D, FV_LAYER_LOCALLY_CONNECTED1D, FV_LAYER_BIAS,
+    FV_LAYER_INPUT, FV_LAYER_CONV2D, FV_LAYER_DENSE, FV_LAYER_MAX_POOL2D, FV_LAYER_AVG_POOL2D,
     FV_LAYER_GLOBAL_AVG_POOL, FV_LAYER_GLOBAL_MAX_POOL, FV_LAYER_BATCH_NORM, FV_LAYER_LRN, FV_LAYER_DROPOUT,
     FV_LAYER_ACTIVATION, FV_LAYER_FLATTEN, FV_LAYER_RESHAPE, FV_LAYER_ZERO_PADDING, FV_LAYER_CONCAT, FV_LAYER_ADD,
     FV_LAYER_MAXIMUM, FV_LAYER_MINIMUM, FV_LAYER_AVERAGE, FV_LAYER_LEAKY_RELU, FV_LAYER_ELU, FV_LAYER_RELU,
@@ -28,9 +31,26 @@ typedef enum fv_layer_kind {
     FV_LAYER_PERMUTE, FV_LAYER_REPEAT_VECTOR, FV_LAYER_EMBEDDING, FV_LAYER_DOT, FV_LAYER_NET, FV_LAYER_KIND_COUNT
 } fv_layer_kind;
 
+/* The layers of convolution share one form, whatever the form of their public options; those of sequences have a
+ * window of one row. In a union, so that `conv2d` may be read of each. */
+typedef struct fv_transpose_options {
+    fv_conv2d_options conv;
+    int32_t output_padding[2];
+    bool exact;              /* output_padding is meant, zeros included; else as Keras's None */
+} fv_transpose_options;
+typedef struct fv_separable_options {
+    fv_conv2d_options conv;  /* its kernel is the pointwise one */
+    int32_t multiplier;
+    fv_initializer depthwise_initializer;
+    float depthwise_l1, depthwise_l2;
+} fv_separable_options;
+
 typedef union fv_layer_options {
     fv_input_options input;
     fv_conv2d_options conv2d;
+    fv_transpose_options transpose;
+    fv_separable_options separable;
+    fv_bias_options bias;
     fv_dense_options dense;
     fv_pool2d_options pool;
     fv_global_pool_options global_pool;
@@ -71,7 +91,9 @@ typedef union fv_layer_options {
 enum {
     FV_INITIALIZER_DEFAULT, FV_INITIALIZER_ZEROS, FV_INITIALIZER_ONES, FV_INITIALIZER_CONSTANT, FV_INITIALIZER_UNIFORM,
     FV_INITIALIZER_NORMAL, FV_INITIALIZER_GLOROT_UNIFORM, FV_INITIALIZER_GLOROT_NORMAL, FV_INITIALIZER_HE_UNIFORM,
-    FV_INITIALIZER_HE_NORMAL, FV_INITIALIZER_LECUN_UNIFORM, FV_INITIALIZER_LECUN_NORMAL, FV_INITIALIZER_COUNT
+    FV_INITIALIZER_HE_NORMAL, FV_INITIALIZER_LECUN_UNIFORM, FV_INITIALIZER_LECUN_NORMAL,
+    FV_INITIALIZER_TRUNCATED_NORMAL, FV_INITIALIZER_VARIANCE_SCALING, FV_INITIALIZER_ORTHOGONAL,
+    FV_INITIALIZER_IDENTITY, FV_INITIALIZER_DIRAC, FV_INITIALIZER_COUNT
 };
 
 /* How a weight looks in Keras: the permutation from ours. */
@@ -79,13 +101,15 @@ typedef enum fv_weight_role {
     FV_WEIGHT_VECTOR,
     FV_WEIGHT_CONV_KERNEL /* OHWI <-> HWIO */,
     FV_WEIGHT_DEPTHWISE_KERNEL /* O=c*m HW1 <-> HWIM */,
-    FV_WEIGHT_DENSE_KERNEL /* OI <-> IO */
+    FV_WEIGHT_DENSE_KERNEL /* OI <-> IO */,
+    FV_WEIGHT_LOCAL_KERNEL /* [rows, columns, H, W, I, O] <-> [rows * columns, H * W * I, O] */
 } fv_weight_role;
 
 typedef struct fv_weight {
     const char *name;        /* "kernel", "bias", "alpha", "gamma", "beta", "moving_mean", "moving_variance" */
     fv_weight_role role;
     fv_shape shape;          /* ours */
+    bool sequence;           /* of a layer of sequences: Keras's shape lacks the first size, which is 1 */
     bool statistic;          /* not trained: lies in the region of statistics */
     int64_t offset;          /* elements, in its region and in the host copy of that region */
     fv_initializer initializer;
@@ -177,6 +201,7 @@ fv_layer *fv_net_find(fv_net *, const char *path, fv_net **owner);
 int32_t fv_net_family(fv_net *, fv_net **out,
                       int32_t capacity);               /* every net below this one, itself first, each once: how many */
 fv_net **fv_net_family_list(fv_net *, int32_t *count); /* the same in memory of its own: fv_free; NULL: error */
+const char *fv_net_free_name(const fv_net *, const char *stem, char *name, size_t bytes); /* "conv2d", "conv2d_1", .. */
 bool fv_net_is_chain(const fv_net *);                            /* what Keras calls Sequential */
 /* "lenet5: layer c3 (conv2d): ..." */
 int fv_layer_fail(const fv_net *, const fv_layer *, fv_status, const char *format, ...)
@@ -194,6 +219,8 @@ float fv_option_given(float value);
 void fv_option_pair(int32_t one, const int32_t two[2], int32_t otherwise, int32_t out[2]);
 bool fv_conv2d_is_depthwise(const fv_layer *);
 bool fv_pool2d_is_ours(const fv_layer *);           /* Keras has no such pool */
+bool fv_conv_transpose_is_ours(const fv_layer *);   /* nor such a transposed convolution */
+bool fv_local_is_ours(const fv_layer *);            /* nor such an unshared one */
 const char *fv_activation_name(fv_activation);      /* Keras's: "relu"; NULL: no such activation */
 fv_value fv_record_activation(fv_recording *, fv_value, fv_activation);
 bool fv_activation_is_ours(fv_activation);          /* Keras has no such function */
@@ -217,7 +244,28 @@ int fv_layer_check_images(const fv_net *, const fv_layer *, const fv_shape *);
 /* pad overrides padding; equal pixels on every side are the same in either form. */
 int fv_layer_resolve_padding(const fv_net *, const fv_layer *, int32_t *padding, int32_t pad[4]);
 int fv_layer_check_positive(const fv_net *, const fv_layer *, const char *what, const int32_t pair[2]);
+/* The pixels of a window's padding, in the order of the attributes: top, bottom, left, right. */
+void fv_layer_window(int32_t padding, const int32_t given[4], const fv_shape *images, const int32_t kernel[2],
+                     const int32_t dilation[2], const int32_t stride[2], int32_t out[4]);
+/* layers_conv.c */
 int fv_build_conv2d(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_conv_transpose(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_separable(fv_net *, fv_layer *, const fv_shape *, int32_t);
+fv_value fv_record_conv_transpose(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_separable(fv_recording *, fv_layer *, const fv_value *, int32_t);
+int fv_conv_resolve(const fv_net *, const fv_layer *, fv_conv2d_options *, const fv_shape *images);
+/* The attributes of a convolution's window; false and the error when the kernel is too large. */
+bool fv_conv_window(fv_recording *, const fv_layer *, const fv_shape *images, int32_t pad[4]);
+int fv_conv_add_bias(fv_net *, fv_layer *, int rank, const int64_t *dims);
+fv_value fv_conv_finish(fv_recording *, fv_layer *, fv_value y, int32_t bias); /* bias: index of the weight */
+/* Adds a kernel and puts the initialiser that was chosen into the options. */
+fv_weight *fv_conv_add_kernel(fv_net *, fv_layer *, const char *name, fv_weight_role, int rank, const int64_t *dims,
+                              fv_initializer *, float l1, float l2, fv_constraint *); /* NULL: none */
+/* layers_local.c */
+int fv_build_local(fv_net *, fv_layer *, const fv_shape *, int32_t);
+int fv_build_bias(fv_net *, fv_layer *, const fv_shape *, int32_t);
+fv_value fv_record_local(fv_recording *, fv_layer *, const fv_value *, int32_t);
+fv_value fv_record_bias(fv_recording *, fv_layer *, const fv_value *, int32_t);
 int fv_build_pool2d(fv_net *, fv_layer *, const fv_shape *, int32_t);
 int fv_build_zero_padding(fv_net *, fv_layer *, const fv_shape *, int32_t);
 fv_value fv_record_conv2d(fv_recording *, fv_layer *, const fv_value *, int32_t);
@@ -291,9 +339,9 @@ int fv_net_refresh_segments(fv_net *); /* after freezing */
 int fv_net_weight_keras_shape(const fv_weight *, fv_shape *out);
 bool fv_net_weight_fits(const fv_weight *, const fv_shape *given); /* may an array of a Keras file be this weight? */
 void fv_weight_permute(const fv_weight *, bool to_keras, const float *in, float *out);
-void fv_initializer_fill(const fv_initializer *, int64_t fan_in, int64_t fan_out, fv_random *, float *out,
-                         int64_t count);
-const char *fv_initializer_check(const fv_initializer *); /* NULL, or what is wrong with it */
+int fv_initializer_fill(fv_context *, const fv_weight *, fv_random *, float *out); /* in our layout */
+/* NULL, or what is wrong with it, or with it for such a weight. */
+const char *fv_initializer_check(const fv_initializer *, fv_weight_role, const fv_shape *);
 
 /* ---- measure.c --------------------------------------------------------------------------------------------------- */
 typedef struct fv_layer_size { int64_t parameters, trainable, macs; } fv_layer_size;

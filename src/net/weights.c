@@ -34,8 +34,7 @@ static int draw(fv_net *net) {
         for (int32_t w = 0; w < layer->weight_count; w++) {
             const fv_weight *weight = &layer->weight[w];
             fv_random random = fv_random_make(net->object.context->seed, weight_stream(layer, w));
-            fv_initializer_fill(&weight->initializer, weight->fan_in, weight->fan_out, &random, host_of(net, weight),
-                                fv_shape_elements(&weight->shape));
+            if (fv_initializer_fill(net->object.context, weight, &random, host_of(net, weight))) return FV_ERROR_MEMORY;
         }
     }
     net->host_current = true;
@@ -141,29 +140,32 @@ int fv_net_weight_keras_shape(const fv_weight *weight, fv_shape *out) {
         *out = (fv_shape){ 4, { d[1], d[2], channels, d[0] / channels } };
         break;
     }
+    case FV_WEIGHT_LOCAL_KERNEL: return *out = (fv_shape){ 3, { d[0] * d[1], d[2] * d[3] * d[4], d[5] } }, out->rank;
     case FV_WEIGHT_VECTOR: break;
     }
+    if (weight->sequence) memmove(out->dim, out->dim + 1, (size_t)--out->rank * sizeof *out->dim);
     return out->rank;
 }
 
-/* A Conv2D of Keras with as many groups as channels holds the same numbers in the same order as a DepthwiseConv2D. */
+/* A convolution of Keras with as many groups as channels holds the same numbers in the same order as a depthwise one:
+ * [.., 1, filters] instead of [.., channels, multiplier]. */
 bool fv_net_weight_fits(const fv_weight *weight, const fv_shape *given) {
     fv_shape keras, grouped = *given;
-    fv_net_weight_keras_shape(weight, &keras);
-    if (weight->role == FV_WEIGHT_DEPTHWISE_KERNEL && given->rank == 4 && given->dim[2] == 1 &&
-        given->dim[3] == weight->shape.dim[0]) {
-        grouped.dim[2] = keras.dim[2];
-        grouped.dim[3] = keras.dim[3];
+    int last = fv_net_weight_keras_shape(weight, &keras) - 1;
+    if (weight->role == FV_WEIGHT_DEPTHWISE_KERNEL && given->rank == keras.rank && given->dim[last - 1] == 1 &&
+        given->dim[last] == weight->shape.dim[0]) {
+        grouped.dim[last - 1] = keras.dim[last - 1];
+        grouped.dim[last] = keras.dim[last];
     }
     return fv_shape_equal(&keras, &grouped);
 }
 
-/* All layouts move the filters from the front to the end: ours is [filters][rest], Keras's [rest][filters]. For a
- * depthwise kernel filter c * multiplier + m is Keras's [c][m], in the same order. */
+/* Where a layout differs, it is the filters that move from the front to the end: ours is [filters][rest], Keras's
+ * [rest][filters]. For a depthwise kernel filter c * multiplier + m is Keras's [c][m], in the same order. */
 void fv_weight_permute(const fv_weight *weight, bool to_keras, const float *in, float *out) {
     int64_t elements = fv_shape_elements(&weight->shape);
-    int64_t filters = weight->role == FV_WEIGHT_VECTOR ? 1 : weight->shape.dim[0],
-            rest = filters ? elements / filters : 0;
+    bool same = weight->role == FV_WEIGHT_VECTOR || weight->role == FV_WEIGHT_LOCAL_KERNEL;
+    int64_t filters = same ? 1 : weight->shape.dim[0], rest = filters ? elements / filters : 0;
     for (int64_t f = 0; f < filters; f++)
         for (int64_t i = 0; i < rest; i++) {
             if (to_keras) out[i * filters + f] = in[f * rest + i];

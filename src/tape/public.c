@@ -3,6 +3,7 @@
 #include "ops/family.h"
 #include "tape/record.h"
 #include <math.h>
+#include <string.h>
 
 static const fv_value none = { 0 };
 
@@ -168,6 +169,65 @@ fv_value fv_op_rms_norm(fv_tape *t, fv_value x, fv_value gamma, int axes, float 
 fv_value fv_op_unit_norm(fv_tape *t, fv_value x, int axes, float epsilon) {
     fv_attributes a = { .sample_norm = { .epsilon = epsilon, .axes = axes } };
     return FV_APPLY(t, FV_OP_unit_norm, &a, x);
+}
+
+/* ---- Convolutions ------------------------------------------------------------------------------------------------ */
+
+static bool read_settings(fv_tape *tape, const char *what, const fv_conv_settings *given, fv_conv_settings *settings) {
+    *settings = (fv_conv_settings){ 0 };
+    return !fv_tape_usable(tape) &&
+           (!given || !fv_options_read(tape->object.context, what, settings, sizeof *settings, given));
+}
+
+static fv_attributes conv_attributes(const fv_conv_settings *s) {
+    fv_attributes a = { .conv = { .groups = s->groups, .flip = s->flip_kernel } };
+    memcpy(a.conv.stride, s->stride, sizeof s->stride);
+    memcpy(a.conv.dilation, s->dilation, sizeof s->dilation);
+    memcpy(a.conv.pad, s->pad, sizeof s->pad);
+    return a;
+}
+
+fv_value fv_op_conv2d(fv_tape *tape, fv_value x, fv_value kernel, const fv_conv_settings *given) {
+    fv_conv_settings s;
+    if (!read_settings(tape, __func__, given, &s)) return none;
+    fv_attributes a = conv_attributes(&s);
+    return FV_APPLY(tape, FV_OP_conv2d, &a, x, kernel);
+}
+
+/* What is odd about shapes and settings is left to infer. */
+fv_value fv_op_conv2d_transpose(fv_tape *tape, fv_value x, fv_value kernel, const fv_conv_settings *given) {
+    fv_conv_settings s;
+    if (!read_settings(tape, __func__, given, &s)) return none;
+    fv_attributes a = conv_attributes(&s);
+    if (fv_value_valid(tape, x) && fv_value_valid(tape, kernel)) {
+        const fv_shape *from = &fv_tape_value_of(tape, x)->shape, *w = &fv_tape_value_of(tape, kernel)->shape;
+        a.conv.shape[0] = from->dim[0];
+        __builtin_mul_overflow(w->dim[3], (int64_t)(s.groups ? s.groups : 1), &a.conv.shape[3]);
+        for (int axis = 0; axis < 2; axis++) {
+            int64_t stride = s.stride[axis] ? s.stride[axis] : 1, dilation = s.dilation[axis] ? s.dilation[axis] : 1;
+            int64_t size = 0, reach = 0; /* too large for a number: 0, which infer refuses */
+            bool fits = !__builtin_mul_overflow(from->dim[1 + axis] - 1, stride, &size) &&
+                        !__builtin_mul_overflow(w->dim[1 + axis] - 1, dilation, &reach) &&
+                        !__builtin_add_overflow(size, reach, &size);
+            size = fits ? size + 1 - s.pad[2 * axis] - s.pad[2 * axis + 1] : 0;
+            a.conv.shape[1 + axis] = s.size[axis] ? s.size[axis] : size;
+        }
+    }
+    return FV_APPLY(tape, FV_OP_conv2d_data_gradient, &a, x, kernel);
+}
+
+fv_value fv_op_local_conv2d(fv_tape *tape, fv_value x, fv_value kernel, const fv_conv_settings *given) {
+    fv_conv_settings s;
+    if (!read_settings(tape, __func__, given, &s)) return none;
+    if (s.groups > 1 || s.flip_kernel) {
+        fv_fail(tape->object.context, FV_ERROR_UNSUPPORTED, "local_conv2d: groups and flipped kernels are not supported");
+        return none;
+    }
+    fv_attributes a = { 0 };
+    memcpy(a.local.stride, s.stride, sizeof s.stride);
+    memcpy(a.local.dilation, s.dilation, sizeof s.dilation);
+    memcpy(a.local.pad, s.pad, sizeof s.pad);
+    return FV_APPLY(tape, FV_OP_local_conv2d, &a, x, kernel);
 }
 
 /* ---- Reductions -------------------------------------------------------------------------------------------------- */
