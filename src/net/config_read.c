@@ -219,7 +219,7 @@ static void read_permute(fv_keras_reader *r, fv_layer_options *options) {
 
 static void read_repeat_vector(fv_keras_reader *r, fv_layer_options *options) {
     fv_keras_int(r, "n", &options->repeat_vector.times);
-    positive(r, "n", options->repeat_vector.times);
+    fv_keras_positive(r, "n", options->repeat_vector.times);
 }
 
 static void read_embedding(fv_keras_reader *r, fv_layer_options *options) {
@@ -228,7 +228,7 @@ static void read_embedding(fv_keras_reader *r, fv_layer_options *options) {
     fv_keras_int(r, "output_dim", &o->output_dim);
     fv_keras_initializer(r, "embeddings_initializer|init", &o->embeddings_initializer);
     fv_keras_regularizer(r, "embeddings_regularizer|W_regularizer", &o->l1, &o->l2);
-    if (positive(r, "input_dim", o->input_dim)) positive(r, "output_dim", o->output_dim);
+    if (fv_keras_positive(r, "input_dim", o->input_dim)) fv_keras_positive(r, "output_dim", o->output_dim);
 }
 
 /* One axis for both inputs, or one for each; the batch is 0. */

@@ -230,7 +230,7 @@ static void write_embedding(const fv_layer *layer, fv_keras_part parts[FV_PARTS]
     json_t *config = json_object();
     fv_json_put(&config, "input_dim", json_integer(o->input_dim));
     fv_json_put(&config, "output_dim", json_integer(o->output_dim));
-    put_weight(&config, "embeddings", &o->embeddings_initializer, FV_INITIALIZER_DEFAULT, o->l1, o->l2);
+    fv_keras_put_weight(&config, "embeddings", &o->embeddings_initializer, FV_INITIALIZER_DEFAULT, o->l1, o->l2);
     parts[FV_PART_MAIN].config = config;
 }
 
