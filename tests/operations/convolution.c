@@ -96,6 +96,8 @@ static const char *const convolutions[] = { "n2 h9 w7 c3 k8 r3 s3",
                                             "n1 h16 w16 c3 k16 r5 s5 pad2 stride2",
                                             "n1 h9 w10 c7 k13 r7 s7 stride2 pad3",
                                             "n40 h3 w3 c2 k3 r2 s2",
+                                            "n2 h3 w4 c130 k6 r3 s3 stride2 pad1",
+                                            "n2 h4 w3 c6 k130 r3 s3 stride2 pad1",
                                             NULL };
 
 /* Large enough to be cut into blocks and shared among threads; too large for differences. */

@@ -39,7 +39,8 @@ static void random_dense(fv_op op, drawing *d) {
     if (op == FV_OP_dense_bias_activation) say_activation(d);
 }
 
-static const char *const denses[] = { "x4,7 o5",     "x1,1 o1",       "x3,1 o4",    "x1,9 o6",    "x13 o3",
+/* The first four have sums of several blocks, in each of the three products and both ways round. */
+static const char *const denses[] = { "x20,1100 o9", "x9,1100 o20", "x20,9 o1100", "x1100,20 o9", "x4,7 o5",     "x1,1 o1",       "x3,1 o4",    "x1,9 o6",    "x13 o3",
                                       "x2,3,5 o4",   "x2,1,3,2,4 o3", "x33,17 o31", "x5,64 o48",  "x1,64 o64",
                                       "x1,65 o1",    "x17,16 o15",    "x2,2 o2",    "x31,3 o33",  "x9,128 o20",
                                       "x1,1,1,7 o5", "x7,100 o10",    "x16,16 o16", "x2,300 o65", "x64,33 o1",
