@@ -1,4 +1,4 @@
-/* activate_tensor.h - an activation over a tensor in its place, for results of libraries that have no such epilogue. (activation.cu) */
+/* activate_tensor.h - a bias (or NULL) and an activation over a tensor in its place, for results of libraries that have no such epilogue. (activation.cu) */
 #ifndef FV_CUDA_ACTIVATE_TENSOR_H
 #define FV_CUDA_ACTIVATE_TENSOR_H
 #include "cuda/cuda.h"
@@ -6,5 +6,6 @@
 extern "C"
 #endif
     int
-    fv_activate_tensor(fv_device *, const fv_task *, int activation, const fv_tensor *);
+    fv_finish_tensor(fv_device *, const fv_task *, const fv_tensor *bias, int activation, float alpha,
+                     const fv_tensor *);
 #endif

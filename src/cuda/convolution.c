@@ -10,7 +10,8 @@ typedef cudnnBackendDescriptor_t descriptor;
 typedef struct conv_state {
     fv_plan plan;
     bool planned;
-    int32_t activation;  /* what the plan leaves to do */
+    bool bias; /* what the plan leaves to do, and */
+    int32_t activation;
     size_t filter_bytes; /* of a filter turned round, in front of the workspace; 0: none */
     char text[420];
 } conv_state;
@@ -79,23 +80,30 @@ static descriptor geometry(fv_planner *p, const fv_conv_attributes *a) {
     return c;
 }
 
-/* The modes that cuDNN has for what follows a convolution; 0: none. */
-static bool mode_of(int32_t activation, cudnnPointwiseMode_t *mode) {
-    switch (activation) {
-    case FV_RELU: *mode = CUDNN_POINTWISE_RELU_FWD; return true;
-    case FV_TANH: *mode = CUDNN_POINTWISE_TANH_FWD; return true;
-    case FV_SIGMOID: *mode = CUDNN_POINTWISE_SIGMOID_FWD; return true;
-    default: return false;
-    }
+/* What cuDNN has for what follows a convolution, and what it leaves to a pass over the result. Its softplus is left out: how it
+ * treats large numbers is not written down. */
+static bool has_mode(const fv_conv_attributes *a, fv_pointwise *f) {
+    static const fv_pointwise modes[] = {
+        [FV_RELU] = { CUDNN_POINTWISE_RELU_FWD, 0, 0 },
+        [FV_TANH] = { CUDNN_POINTWISE_TANH_FWD, 0, 0 },
+        [FV_SIGMOID] = { CUDNN_POINTWISE_SIGMOID_FWD, 0, 0 },
+        [FV_LEAKY_RELU] = { CUDNN_POINTWISE_RELU_FWD, CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, 0 /* alpha */ },
+        [FV_ELU] = { CUDNN_POINTWISE_ELU_FWD, CUDNN_ATTR_POINTWISE_ELU_ALPHA, 0 /* alpha */ },
+        [FV_RELU6] = { CUDNN_POINTWISE_RELU_FWD, CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP, 6 },
+        [FV_GELU] = { CUDNN_POINTWISE_GELU_FWD, 0, 0 },
+        [FV_GELU_TANH] = { CUDNN_POINTWISE_GELU_APPROX_TANH_FWD, 0, 0 },
+        [FV_SILU] = { CUDNN_POINTWISE_SWISH_FWD, CUDNN_ATTR_POINTWISE_SWISH_BETA, 1 },
+        [FV_EXPONENTIAL] = { CUDNN_POINTWISE_EXP, 0, 0 },
+    };
+    *f = modes[a->activation];
+    if (a->activation == FV_LEAKY_RELU || a->activation == FV_ELU) f->value = a->alpha;
+    return f->mode != CUDNN_POINTWISE_ADD; /* 0 */
 }
 
 /* Operands in the order x, w, y, bias. What follows the convolution works on the tensor that it writes. */
-static int make_plan(fv_planner *p, const fv_task *task) {
+static int make_plan(fv_planner *p, const fv_task *task, bool has_bias, const fv_pointwise *activation) {
     const pass *names = pass_of(task->op);
-    const bool has_bias = is_fused(task->op) && task->input[2].rank == 1; /* absent: rank -1 */
     const double one = 1, zero = 0;
-    cudnnPointwiseMode_t mode = CUDNN_POINTWISE_RELU_FWD;
-    const bool activated = is_fused(task->op) && mode_of(task->attributes->conv.activation, &mode);
     const int written = names == &forward ? 2 : names == &data_gradient ? 0 : 1;
     const fv_tensor *t[3];
     roles(task, t);
@@ -106,7 +114,7 @@ static int make_plan(fv_planner *p, const fv_task *task) {
         tensor[i] = fv_plan_tensor(p, fv_dnn_type(t[i]->type), dims[i], false);
     }
     const int64_t *result = dims[written];
-    descriptor response = has_bias || activated ? fv_plan_tensor(p, CUDNN_DATA_FLOAT, result, true) : tensor[written];
+    descriptor response = has_bias || activation ? fv_plan_tensor(p, CUDNN_DATA_FLOAT, result, true) : tensor[written];
     descriptor conv = fv_plan_create(p, names->type);
     fv_plan_set_descriptor(p, conv, names->convolution, geometry(p, &task->attributes->conv));
     fv_plan_set_descriptor(p, conv, names->x, written == 0 ? response : tensor[0]);
@@ -119,12 +127,13 @@ static int make_plan(fv_planner *p, const fv_task *task) {
     operations[count++] = conv;
     if (has_bias) {
         const int64_t vector[4] = { 1, result[1], 1, 1 };
+        const fv_pointwise add = { CUDNN_POINTWISE_ADD, 0, 0 };
         descriptor b = fv_plan_tensor(p, fv_dnn_type(task->input[2].type), vector, false);
-        descriptor sum = activated ? fv_plan_tensor(p, CUDNN_DATA_FLOAT, result, true) : tensor[written];
-        operations[count++] = fv_plan_pointwise(p, CUDNN_POINTWISE_ADD, response, b, sum);
+        descriptor sum = activation ? fv_plan_tensor(p, CUDNN_DATA_FLOAT, result, true) : tensor[written];
+        operations[count++] = fv_plan_pointwise(p, add, response, b, sum);
         response = sum;
     }
-    if (activated) operations[count++] = fv_plan_pointwise(p, mode, response, NULL, tensor[written]);
+    if (activation) operations[count++] = fv_plan_pointwise(p, *activation, response, NULL, tensor[written]);
     return fv_plan_choose(p, operations, count);
 }
 
@@ -132,24 +141,44 @@ static int make_plan(fv_planner *p, const fv_task *task) {
 
 static size_t bytes_of(const fv_tensor *t) { return (size_t)fv_elements(t) * (t->type == FV_F32 ? 4 : 2); }
 
+static bool try_plan(fv_planner *p, fv_device *device, const fv_task *task, bool bias, const fv_pointwise *activation) {
+    conv_state *s = task->kept;
+    fv_plan_begin(p, device, &s->plan);
+    p->strict = task->output[0].type == FV_F32 && !device->tf32;
+    if (!p->failed && !make_plan(p, task, bias, activation)) return true;
+    fv_plan_release(&s->plan);
+    return false;
+}
+
+/* The plan that does most: with bias and activation, with the bias, of the convolution alone. */
+static void choose_plan(fv_planner *p, fv_device *device, const fv_task *task) {
+    conv_state *s = task->kept;
+    const fv_conv_attributes *a = &task->attributes->conv;
+    const bool has_bias = is_fused(task->op) && task->input[2].rank == 1; /* absent: rank -1 */
+    fv_pointwise mode;
+    s->activation = is_fused(task->op) ? a->activation : FV_LINEAR;
+    if (s->activation != FV_LINEAR && has_mode(a, &mode) && try_plan(p, device, task, has_bias, &mode)) {
+        s->activation = FV_LINEAR;
+        s->planned = true;
+        return;
+    }
+    s->planned = try_plan(p, device, task, has_bias, NULL);
+    if (s->planned || !has_bias || p->fatal) return;
+    s->planned = s->bias = try_plan(p, device, task, false, NULL);
+}
+
 static int prepare(fv_device *device, fv_task *task) {
     conv_state *s = device->host.alloc(device->host.context, sizeof *s, "the plan of a convolution");
     if (!s) return FV_ERROR_MEMORY;
     task->kept = s;
     fv_planner planner;
-    fv_plan_begin(&planner, device, &s->plan);
-    planner.strict = task->output[0].type == FV_F32 && !device->tf32;
-    s->planned = !planner.failed && !make_plan(&planner, task);
+    choose_plan(&planner, device, task);
     if (planner.fatal) return FV_ERROR_DEVICE; /* said already; release frees the rest */
     if (!s->planned) {
-        fv_plan_release(&s->plan);
         snprintf(s->text, sizeof s->text, "plain kernel: cuDNN has no plan (%s)", planner.why);
     } else {
         const fv_tensor *t[3];
-        cudnnPointwiseMode_t mode;
         roles(task, t);
-        if (is_fused(task->op) && !mode_of(task->attributes->conv.activation, &mode))
-            s->activation = task->attributes->conv.activation;
         s->filter_bytes = task->attributes->conv.flip ? (bytes_of(t[1]) + 255) / 256 * 256 : 0;
         task->scratch_bytes = s->filter_bytes + (size_t)s->plan.workspace;
         snprintf(s->text, sizeof s->text, "%s", s->plan.text);
@@ -166,15 +195,16 @@ static int run(fv_device *device, const fv_task *task) {
     char *scratch = task->scratch;
     const bool writes_filter = task->op == FV_OP_conv2d_weight_gradient;
     void *addresses[4] = { t[0]->data, s->filter_bytes ? scratch : t[1]->data, t[2]->data,
-                           is_fused(task->op) ? task->input[2].data : NULL };
+                           is_fused(task->op) && !s->bias ? task->input[2].data : NULL };
     int status = FV_OK;
     /* cuDNN correlates; a true convolution is that with the filter turned round. */
     if (s->filter_bytes && !writes_filter) status = fv_conv_turn(device, task, t[1], t[1]->data, scratch);
     if (!status)
         status = fv_plan_run(device, &s->plan, addresses, s->plan.workspace ? scratch + s->filter_bytes : NULL);
     if (!status && s->filter_bytes && writes_filter) status = fv_conv_turn(device, task, t[1], scratch, t[1]->data);
-    if (!status && s->activation != FV_LINEAR)
-        status = fv_activate_tensor(device, task, s->activation, &task->output[0]);
+    if (!status && (s->bias || s->activation != FV_LINEAR))
+        status = fv_finish_tensor(device, task, s->bias ? &task->input[2] : NULL, s->activation,
+                                  task->attributes->conv.alpha, &task->output[0]);
     return status;
 }
 

@@ -5,6 +5,7 @@
 typedef struct dense_state {
     fv_product product;
     int32_t activation; /* what the epilogue leaves to do */
+    float alpha;
 } dense_state;
 
 static bool biased(const fv_task *task) { return task->op == FV_OP_dense_bias_activation && task->input[2].rank == 1; }
@@ -35,6 +36,7 @@ static int prepare(fv_device *device, fv_task *task) {
     const fv_product_shape shape = shape_of(task);
     const int32_t activation = task->op == FV_OP_dense_bias_activation ? task->attributes->dense.activation : FV_LINEAR;
     s->activation = activation == FV_RELU ? FV_LINEAR : activation;
+    s->alpha = task->attributes->dense.alpha;
     const int status = fv_product_prepare(device, &s->product, &shape);
     task->scratch_bytes = s->product.workspace;
     task->algorithm = "cuBLASLt: the heuristics' first algorithm";
@@ -48,7 +50,8 @@ static int run(fv_device *device, const fv_task *task) {
     const bool weights = task->op == FV_OP_dense_weight_gradient;
     const void *a = weights ? in[0].data : in[1].data, *b = weights ? in[1].data : in[0].data;
     int status = fv_product_run(device, &s->product, a, b, out->data, biased(task) ? in[2].data : NULL, task->scratch);
-    if (!status && s->activation != FV_LINEAR) status = fv_activate_tensor(device, task, s->activation, out);
+    if (!status && s->activation != FV_LINEAR)
+        status = fv_finish_tensor(device, task, NULL, s->activation, s->alpha, out);
     return status;
 }
 

@@ -13,6 +13,7 @@ struct window {
     int stride[2], dilation[2], pad[2];
     bool flip;
     int activation;
+    float alpha; /* of the activation */
     __host__ __device__ int tap(int r_, int s_) const { return flip ? (r - 1 - r_) * s + (s - 1 - s_) : r_ * s + s_; }
 };
 } // namespace
@@ -34,7 +35,7 @@ template <class T> __global__ void conv_forward(window g, T *y, const T *x, cons
                 for (int c = 0; c < g.c_group; c++) sum += to_float(in[c]) * to_float(filter[c]);
             }
         if (b) sum += to_float(b[k]);
-        y[i] = from_float<T>(activate(g.activation, sum));
+        y[i] = from_float<T>(activate(g.activation, g.alpha, sum));
     }
 }
 
@@ -63,7 +64,7 @@ template <class T> __global__ void conv_data(window g, T *dx, const T *dy, const
                     sum += to_float(out[k]) * to_float(filter[(int64_t)k * g.r * g.s * g.c_group]);
             }
         if (b) sum += to_float(b[channel]);
-        dx[i] = from_float<T>(activate(g.activation, sum));
+        dx[i] = from_float<T>(activate(g.activation, g.alpha, sum));
     }
 }
 
@@ -99,6 +100,7 @@ static window window_of(const fv_task *task, const fv_tensor *x, const fv_tensor
     for (int i = 0; i < 2; i++) g.stride[i] = a->stride[i], g.dilation[i] = a->dilation[i], g.pad[i] = a->pad[2 * i];
     g.flip = a->flip;
     g.activation = task->input_count > 2 ? a->activation : FV_LINEAR;
+    g.alpha = a->alpha;
     return g;
 }
 

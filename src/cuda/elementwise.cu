@@ -1,5 +1,5 @@
 /* elementwise.cu - arithmetic with NumPy's broadcasting, small functions of one tensor, conversions between types. */
-#include "cuda/elementwise.h"
+#include "cuda/broadcast.h"
 
 /* ---- Probe ------------------------------------------------------------------------------------------------------------ */
 
@@ -42,109 +42,60 @@ extern "C" const fv_kernel KERNEL(reshape) = { NULL, NULL, run_copy,
 
 /* ---- Broadcasting ------------------------------------------------------------------------------------------------------- */
 
-/* Axes that both operands step through alike, merged, innermost first; a step of 0 repeats. */
-struct axes {
-    int rank;
-    int64_t size[FV_RANK], step[2][FV_RANK];
-};
+COMBINE(add, 2, 1, a + b)
+COMBINE(sub, 2, 1, a - b)
+COMBINE(mul, 2, 1, a *b)
+COMBINE(div, 2, 1, a / b)
+COMBINE(power, 2, 1, powf(a, b))
+COMBINE(maximum, 2, 1, isnan(a) || a > b ? a : b)
+COMBINE(minimum, 2, 1, isnan(a) || a < b ? a : b)
+COMBINE(maximum_gradient, 3, 1, a > b ? c : a == b ? c / 2 : 0)
+COMBINE(equal, 2, 1, a == b)
+COMBINE(not_equal, 2, 1, a != b)
+COMBINE(less, 2, 1, a < b)
+COMBINE(less_equal, 2, 1, a <= b)
+COMBINE(where, 3, 1, a != 0 ? b : c)
+/* da = dy b a^(b-1), db = dy a^b log a; where a factor b or a^b is zero, so is the gradient. */
+COMBINE(power_gradient, 3, 2,
+        two{ b == 0 ? 0 : c * b * powf(a, b - 1), a == 0 && b >= 0 ? 0 : c *powf(a, b) * logf(a) })
 
-static axes merge_axes(const fv_tensor *y, const fv_tensor *const *in, int inputs) {
-    axes a = {};
-    int64_t stride[2] = { 1, 1 };
-    for (int axis = y->rank - 1, back = 0; axis >= 0; axis--, back++) {
-        int64_t step[2] = { 0, 0 };
-        for (int i = 0; i < inputs; i++) {
-            const int own = in[i]->rank - 1 - back;
-            const int64_t length = own < 0 ? 1 : in[i]->dim[own];
-            step[i] = length == 1 ? 0 : stride[i];
-            stride[i] *= length;
-        }
-        if (y->dim[axis] == 1) continue;
-        const int last = a.rank - 1;
-        const bool joins =
-            a.rank > 0 && step[0] == a.step[0][last] * a.size[last] && step[1] == a.step[1][last] * a.size[last];
-        if (joins) {
-            a.size[last] *= y->dim[axis];
-            continue;
-        }
-        a.size[a.rank] = y->dim[axis];
-        for (int i = 0; i < 2; i++) a.step[i][a.rank] = step[i];
-        a.rank++;
-    }
-    return a;
-}
-
-__device__ __forceinline__ void places(const axes &a, int64_t i, int64_t &x, int64_t &b) {
-    x = b = 0;
-    for (int axis = 0; axis < a.rank; axis++) {
-        const int64_t rest = i / a.size[axis], index = i - rest * a.size[axis];
-        x += index * a.step[0][axis];
-        b += index * a.step[1][axis];
-        i = rest;
+/* WIDTH neighbours at a time, of types of which only the size matters. */
+template <class T, int WIDTH>
+__global__ void repeat(T *y, const T *x, const __grid_constant__ axes<1> a, int64_t pieces) {
+    typedef piece<T, WIDTH> part;
+    GRID_STRIDE(i, pieces) {
+        int64_t at[1];
+        places(a, i * WIDTH, at);
+        part v;
+        if (WIDTH == 1 || a.step[0][0] != 0)
+            v = *reinterpret_cast<const part *>(x + at[0]);
+        else
+            for (int e = 0; e < WIDTH; e++) v.at[e] = x[at[0]];
+        reinterpret_cast<part *>(y)[i] = v;
     }
 }
 
-template <class T, class F>
-__global__ void combine_broadcast(F f, T *y, const T *x, const T *b, axes a, int64_t count) {
-    GRID_STRIDE(i, count) {
-        int64_t at_x, at_b;
-        places(a, i, at_x, at_b);
-        y[i] = from_float<T>(f(to_float(x[at_x]), to_float(b[at_b])));
-    }
-}
-
-template <class F> static int run_binary(fv_device *device, const fv_task *task, F f) {
-    const fv_tensor *y = &task->output[0], *in[2] = { &task->input[0], &task->input[1] };
-    const axes a = merge_axes(y, in, 2);
-    if (a.rank == 0 || (a.rank == 1 && a.step[0][0] && a.step[1][0])) return run_map<2>(device, task, f);
-    return with_real(y, [&](auto example) {
-        using T = decltype(example);
-        const int64_t count = fv_elements(y);
-        LAUNCH((combine_broadcast<T, F>), blocks_for(device, count), BLOCK, 0, device->stream, f,
-               static_cast<T *>(y->data), static_cast<const T *>(in[0]->data), static_cast<const T *>(in[1]->data), a,
-               count);
-        return fv_cuda_launched(device, task);
-    });
-}
-
-#define BINARY(operation, expression)                                                                                  \
-    namespace {                                                                                                        \
-    struct operation##_of {                                                                                            \
-        __device__ float operator()(float a, float b) const { return expression; }                                     \
-    };                                                                                                                 \
-    }                                                                                                                  \
-    static int run_##operation(fv_device *device, const fv_task *task) {                                               \
-        return run_binary(device, task, operation##_of());                                                             \
-    }                                                                                                                  \
-    extern "C" const fv_kernel KERNEL(operation) = { NULL, NULL, run_##operation, NULL };
-BINARY(add, a + b)
-BINARY(sub, a - b)
-BINARY(mul, a *b)
-BINARY(div, a / b)
-
-template <class T> __global__ void repeat(T *y, const T *x, axes a, int64_t count) {
-    GRID_STRIDE(i, count) {
-        int64_t at, unused;
-        places(a, i, at, unused);
-        y[i] = x[at];
-    }
+template <class T> static int launch_repeat(fv_device *device, const fv_task *task) {
+    enum { WIDE = 16 / sizeof(T) };
+    const fv_tensor *x = &task->input[0], *y = &task->output[0];
+    const axes<1> a = merge_axes<1>(y, x);
+    const int64_t count = fv_elements(y);
+    T *to = static_cast<T *>(y->data);
+    const T *from = static_cast<const T *>(x->data);
+    if (a.rank > 0 && a.size[0] % WIDE == 0 && aligned16(to) && (!a.step[0][0] || aligned16(from)))
+        LAUNCH((repeat<T, WIDE>), blocks_for(device, count / WIDE), BLOCK, 0, device->stream, to, from, a,
+               count / WIDE);
+    else
+        LAUNCH((repeat<T, 1>), blocks_for(device, count), BLOCK, 0, device->stream, to, from, a, count);
+    return fv_cuda_launched(device, task);
 }
 
 static int run_broadcast(fv_device *device, const fv_task *task) {
-    const fv_tensor *y = &task->output[0], *in[2] = { &task->input[0], &task->input[0] };
-    const axes a = merge_axes(y, in, 1);
-    const int64_t count = fv_elements(y);
-    const auto launch = [&](auto example) {
-        using T = decltype(example);
-        LAUNCH((repeat<T>), blocks_for(device, count), BLOCK, 0, device->stream, static_cast<T *>(y->data),
-               static_cast<const T *>(in[0]->data), a, count);
-        return fv_cuda_launched(device, task);
-    };
-    switch (y->type) { /* only the size of an element matters */
-    case FV_U8: return launch(uint8_t());
+    switch (task->output[0].type) {
+    case FV_U8: return launch_repeat<uint8_t>(device, task);
     case FV_BF16:
-    case FV_F16: return launch(uint16_t());
-    default: return launch(uint32_t());
+    case FV_F16: return launch_repeat<uint16_t>(device, task);
+    default: return launch_repeat<uint32_t>(device, task);
     }
 }
 RUN(broadcast)

@@ -6,9 +6,9 @@
 
 template <int INPUTS> struct sources { const void *p[INPUTS]; };
 
-template <class F> __device__ __forceinline__ float apply(F f, const float (&v)[1]) { return f(v[0]); }
-template <class F> __device__ __forceinline__ float apply(F f, const float (&v)[2]) { return f(v[0], v[1]); }
-template <class F> __device__ __forceinline__ float apply(F f, const float (&v)[3]) { return f(v[0], v[1], v[2]); }
+template <class F> __device__ __forceinline__ auto apply(F f, const float (&v)[1]) { return f(v[0]); }
+template <class F> __device__ __forceinline__ auto apply(F f, const float (&v)[2]) { return f(v[0], v[1]); }
+template <class F> __device__ __forceinline__ auto apply(F f, const float (&v)[3]) { return f(v[0], v[1], v[2]); }
 
 template <class T, int INPUTS, class F> __global__ void map_packs(F f, T *y, sources<INPUTS> in, int64_t packs) {
     GRID_STRIDE(i, packs) {
@@ -54,8 +54,8 @@ template <int INPUTS, class F> int run_map(fv_device *device, const fv_task *tas
     });
 }
 
-/* RUN(relu, 1, relu) defines the kernel of operation relu: struct relu over one input. SETTINGS gets task for functions that
- * have members. */
+/* MAP(affine, 1, affine(task)) defines the kernel of operation affine: a function of one input, which may take its settings from
+ * the task. */
 #define MAP(operation, inputs, ...)                                                                                    \
     static int run_##operation(fv_device *device, const fv_task *task) {                                               \
         return run_map<inputs>(device, task, __VA_ARGS__);                                                             \

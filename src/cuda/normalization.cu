@@ -18,8 +18,9 @@ template <class T> struct gradients {
     const T *x, *y, *dy;         /* y: NULL, or the activated output that masks dy */
     const float *mean, *inverse; /* inverse: 1/deviation                            */
     int activation;
+    float alpha;
     __device__ float masked(int64_t i) const {
-        return y ? activate_gradient(activation, to_float(y[i]), to_float(dy[i])) : to_float(dy[i]);
+        return y ? activate_gradient(activation, alpha, to_float(y[i]), to_float(dy[i])) : to_float(dy[i]);
     }
     __device__ void operator()(int64_t i, int64_t c, float &a, float &b) const {
         const float g = masked(i);
@@ -61,12 +62,13 @@ template <class T> __global__ void finish_statistics(cut g, const float *sums, c
 /* y = activation(gamma (x - mean) inverse + beta); SQUARED: `inverse` is a variance */
 template <class T, bool SQUARED>
 __global__ void apply_norm(T *y, const T *x, const float *gamma, const float *beta, const float *mean,
-                           const float *inverse, float epsilon, int activation, int64_t channels, int64_t count) {
+                           const float *inverse, float epsilon, int activation, float alpha, int64_t channels,
+                           int64_t count) {
     GRID_STRIDE(i, count) {
         const int64_t c = i % channels;
         const float scale = SQUARED ? 1 / sqrtf(inverse[c] + epsilon) : inverse[c];
         const float v = (gamma ? gamma[c] : 1) * ((to_float(x[i]) - mean[c]) * scale) + (beta ? beta[c] : 0);
-        y[i] = from_float<T>(activate(activation, v));
+        y[i] = from_float<T>(activate(activation, alpha, v));
     }
 }
 
@@ -94,7 +96,7 @@ static int run_batch_norm_train(fv_device *device, const fv_task *task) {
         if (out[0].data)
             LAUNCH((apply_norm<T, false>), blocks_for(device, g.rows * g.channels), BLOCK, 0, device->stream,
                    static_cast<T *>(out[0].data), x, floats(&in[1]), floats(&in[2]), s.kept_mean, s.kept_inverse,
-                   a->epsilon, a->activation, g.channels, g.rows * g.channels);
+                   a->epsilon, a->activation, a->alpha, g.channels, g.rows * g.channels);
         return fv_cuda_launched(device, task);
     });
 }
@@ -107,7 +109,7 @@ static int run_batch_norm_infer(fv_device *device, const fv_task *task) {
         using T = decltype(example);
         LAUNCH((apply_norm<T, true>), blocks_for(device, count), BLOCK, 0, device->stream, static_cast<T *>(y->data),
                static_cast<const T *>(in[0].data), floats(&in[1]), floats(&in[2]), floats(&in[3]), floats(&in[4]),
-               a->epsilon, a->activation, last_dim(y), count);
+               a->epsilon, a->activation, a->alpha, last_dim(y), count);
         return fv_cuda_launched(device, task);
     });
 }
@@ -159,6 +161,7 @@ static int run_gradient(fv_device *device, const fv_task *task, bool masked, boo
         f.mean = floats(mean);
         f.inverse = from_variance ? totals + 2 * g.channels : floats(inverse);
         f.activation = a->activation;
+        f.alpha = a->alpha;
         if (from_variance)
             LAUNCH(inverse_deviations, blocks_for(device, g.channels), BLOCK, 0, device->stream,
                    totals + 2 * g.channels, floats(inverse), a->epsilon, g.channels);

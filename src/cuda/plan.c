@@ -74,11 +74,12 @@ descriptor fv_plan_tensor(fv_planner *p, cudnnDataType_t type, const int64_t nch
     return t;
 }
 
-descriptor fv_plan_pointwise(fv_planner *p, cudnnPointwiseMode_t mode, descriptor x, descriptor b, descriptor y) {
+descriptor fv_plan_pointwise(fv_planner *p, fv_pointwise f, descriptor x, descriptor b, descriptor y) {
     const cudnnDataType_t computing = CUDNN_DATA_FLOAT;
     descriptor kind = fv_plan_create(p, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
-    fv_plan_set(p, kind, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    fv_plan_set(p, kind, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &f.mode);
     fv_plan_set(p, kind, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &computing);
+    if (f.attribute) fv_plan_set(p, kind, f.attribute, CUDNN_TYPE_DOUBLE, 1, &f.value);
     fv_plan_finalize(p, kind);
     descriptor operation = fv_plan_create(p, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
     fv_plan_set_descriptor(p, operation, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, kind);

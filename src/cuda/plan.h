@@ -37,8 +37,14 @@ void fv_plan_set(fv_planner *, cudnnBackendDescriptor_t, int name, cudnnBackendA
                  const void *);
 void fv_plan_set_descriptor(fv_planner *, cudnnBackendDescriptor_t, int name, cudnnBackendDescriptor_t);
 void fv_plan_finalize(fv_planner *, cudnnBackendDescriptor_t);
-/* y = mode(x, b); b NULL: of x alone */
-cudnnBackendDescriptor_t fv_plan_pointwise(fv_planner *, cudnnPointwiseMode_t, cudnnBackendDescriptor_t x,
+/* A function that cuDNN has, and its parameter (0: none, or as cuDNN sets it). */
+typedef struct fv_pointwise {
+    cudnnPointwiseMode_t mode;
+    int attribute;
+    double value;
+} fv_pointwise;
+/* y = f(x, b); b NULL: of x alone */
+cudnnBackendDescriptor_t fv_plan_pointwise(fv_planner *, fv_pointwise f, cudnnBackendDescriptor_t x,
                                            cudnnBackendDescriptor_t b, cudnnBackendDescriptor_t y);
 /* Chooses an engine: the heuristics' first whose results repeat, and whose workspace is within the limit. */
 int fv_plan_choose(fv_planner *, cudnnBackendDescriptor_t *operations, int64_t count);

@@ -42,6 +42,7 @@
 #undef __constant__
 #undef __forceinline__
 #undef __noinline__
+#undef __grid_constant__
 #undef __launch_bounds__
 #define __global__ [[maybe_unused]] static
 #define __device__
@@ -49,6 +50,7 @@
 #define __constant__
 #define __forceinline__ inline
 #define __noinline__    __attribute__((noinline))
+#define __grid_constant__
 #define __launch_bounds__(...)
 
 namespace emulator {

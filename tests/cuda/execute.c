@@ -149,7 +149,11 @@ static double point(const Operation *o, double x, double b) {
     case CUDNN_POINTWISE_SIGMOID_FWD: return 1 / (1 + exp(-x));
     case CUDNN_POINTWISE_TANH_FWD: return tanh(x);
     case CUDNN_POINTWISE_GELU_FWD: return 0.5 * x * (1 + erf(x / sqrt(2)));
-    case CUDNN_POINTWISE_SWISH_FWD: return x / (1 + exp(-x));
+    case CUDNN_POINTWISE_GELU_APPROX_TANH_FWD:
+        return 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+    case CUDNN_POINTWISE_SWISH_FWD: return x / (1 + exp(-o->parameter * x));
+    case CUDNN_POINTWISE_ELU_FWD: return x > 0 ? x : o->parameter * expm1(x);
+    case CUDNN_POINTWISE_EXP: return exp(x);
     default: return x; /* identity; anything else was refused by program.c */
     }
 }

@@ -131,9 +131,10 @@ static int pointwise(Program *p, const Shadow *op, Operation *o) {
     const Shadow *d = shadow_get(op, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR)->descriptors[0];
     o->mode = (cudnnPointwiseMode_t)number(d, CUDNN_ATTR_POINTWISE_MODE, -1);
     int backward = o->mode >= CUDNN_POINTWISE_RELU_BWD && o->mode < CUDNN_POINTWISE_CMP_EQ;
-    if (known(p, d, "pointwise", 5, CUDNN_ATTR_POINTWISE_MODE, CUDNN_ATTR_POINTWISE_MATH_PREC,
+    if (known(p, d, "pointwise", 7, CUDNN_ATTR_POINTWISE_MODE, CUDNN_ATTR_POINTWISE_MATH_PREC,
               CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP, CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP,
-              CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE))
+              CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, CUDNN_ATTR_POINTWISE_ELU_ALPHA,
+              CUDNN_ATTR_POINTWISE_SWISH_BETA))
         return -1;
     if (known(p, op, "pointwise", 8, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, CUDNN_ATTR_OPERATION_POINTWISE_XDESC,
               backward ? CUDNN_ATTR_OPERATION_POINTWISE_DYDESC : CUDNN_ATTR_OPERATION_POINTWISE_BDESC,
@@ -151,7 +152,10 @@ static int pointwise(Program *p, const Shadow *op, Operation *o) {
     case CUDNN_POINTWISE_RELU_FWD:
     case CUDNN_POINTWISE_SIGMOID_FWD:
     case CUDNN_POINTWISE_TANH_FWD:
+    case CUDNN_POINTWISE_EXP:
+    case CUDNN_POINTWISE_ELU_FWD:
     case CUDNN_POINTWISE_GELU_FWD:
+    case CUDNN_POINTWISE_GELU_APPROX_TANH_FWD:
     case CUDNN_POINTWISE_SWISH_FWD:
     case CUDNN_POINTWISE_RELU_BWD: break;
     default: REFUSE("pointwise mode %d is not modelled", o->mode);
@@ -164,6 +168,8 @@ static int pointwise(Program *p, const Shadow *op, Operation *o) {
     o->lower = number(d, CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP, 0);
     o->upper = number(d, CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP, 1e300);
     o->slope = number(d, CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, 0);
+    o->parameter = number(
+        d, o->mode == CUDNN_POINTWISE_ELU_FWD ? CUDNN_ATTR_POINTWISE_ELU_ALPHA : CUDNN_ATTR_POINTWISE_SWISH_BETA, 1);
     if (o->x < 0 || o->y < 0) REFUSE("pointwise: a tensor is missing");
     for (int side = 0; side < 2; side++) {
         int t = side ? o->b : o->x;

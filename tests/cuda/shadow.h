@@ -38,7 +38,7 @@ typedef struct Operation {
     int x, b, y;                            /* indices of tensors: two inputs (or one and -1), one output           */
     int64_t pad[2], stride[2], dilation[2]; /* convolution; the padding behind follows from the output's size       */
     cudnnPointwiseMode_t mode;
-    double alpha, alpha2, beta, lower, upper, slope;
+    double alpha, alpha2, beta, lower, upper, slope, parameter; /* parameter: elu's alpha, swish's beta */
 } Operation;
 typedef struct Program {
     int refs, tensors, operations;
