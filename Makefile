@@ -96,15 +96,18 @@ $(error CUDA=1, but there is no nvcc: set NVCC, CUDA_HOME or CUDA_PATH, or build
 endif
 endif
 CUDA_ROOT := $(if $(NVCC),$(or $(CUDA_HOME),$(CUDA_PATH),$(patsubst %/bin/,%,$(dir $(NVCC)))))
-# Code for X.0 runs on every X.y: the first architecture of each generation that nvcc knows, and PTX for those to come.
+# The plugin is built for the GPU of this machine; with CUDA=1, GPU or not, for the first architecture of each generation that nvcc knows (code for
+# X.0 runs on every X.y) with PTX for those to come. Its emulated twin, for tests, needs the toolkit only.
 ifneq ($(NVCC),)
-ifneq ($(filter tests check check-quick,$(MAKECMDGOALS)),)
-CUDA_ARCH ?= 90
-endif
+GPU_HERE   := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d .)
+BUILD_CUDA := $(or $(filter 1,$(CUDA)),$(GPU_HERE))
+ifeq ($(CUDA),1)
 CUDA_ARCH ?= $(shell $(NVCC) --list-gpu-arch | awk -F_ '{ g = int($$2 / 10); if (!(g in first) || $$2 < first[g]) first[g] = $$2 } \
                                                         END { for (g in first) print first[g] }' | sort -n)
 endif
-CUDA_STATE := $(if $(filter 0,$(CUDA)),switched off,$(if $(NVCC),$(NVCC) for $(strip $(CUDA_ARCH)),no nvcc))
+CUDA_ARCH ?= $(or $(GPU_HERE),90)
+endif
+CUDA_STATE := $(if $(filter 0,$(CUDA)),switched off,$(if $(NVCC),$(NVCC)$(if $(BUILD_CUDA), for $(strip $(CUDA_ARCH)),; no GPU here: CUDA=1 builds the plugin),no nvcc))
 
 endif
 
@@ -208,7 +211,7 @@ TESTS    := $(TEST_SRC:tests/%.c=$(BIN)/%)
 LIBS := $(strip $(DEP_LIBS) -lm -ldl $(OPENMP))
 LINK  = $(call say,LINK,$@)mkdir -p $(@D) && $(CC) -o $@ $(MODE_LINK) $(LDFLAGS)
 
-all: $(SHARED) $(STATIC) $(TOOL) $(EXAMPLES) $(if $(filter 1,$(CUDA)),$(LIB)/libfovea-cuda.so)
+all: $(SHARED) $(STATIC) $(TOOL) $(EXAMPLES) $(if $(BUILD_CUDA),$(LIB)/libfovea-cuda.so)
 tests: all $(TESTS) $(if $(NVCC),emulated)
 
 # A folder of products holds one configuration at a time; this file says which. When flags or the list of files change it

@@ -21,6 +21,7 @@ lacks() {
         v2) flags="sse4_2 popcnt" ;;
         v3) flags="avx2 fma" ;;
         v4) flags="avx512f avx512bw avx512vl" ;;
+        nvcc) command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || echo "there is no CUDA toolkit" ;;
         *) command -v "$1" >/dev/null 2>&1 || echo "$1 is not installed" ;;
     esac
     case $1 in v[234])
@@ -63,6 +64,8 @@ stage v3         v3        FOVEA_CPU=v3 "$make" -j"$cores" check WERROR=1
 stage v4         v4        FOVEA_CPU=v4 "$make" -j"$cores" check WERROR=1
 stage clang      clang     "$make" -j"$cores" check-quick WERROR=1 CC=clang BUILD=build/clang
 stage sanitize   -         UBSAN_OPTIONS=print_stacktrace=1 "$make" -j"$cores" check-quick SANITIZE=address,undefined
+stage cuda       nvcc      scripts/check_nvcc.sh
+stage race       clang     scripts/check_race.sh
 stage debug      -         "$make" -j"$cores" check-quick DEBUG=1
 stage valgrind   valgrind  FOVEA_CPU=v3 OMP_WAIT_POLICY=passive TEST_TIMEOUT=3600 TEST_WRAPPER="$valgrind" \
                            "$make" -j"$cores" check-quick WERROR=1

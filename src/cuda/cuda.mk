@@ -1,6 +1,5 @@
-#The CUDA backend, included by the Makefile where there is a toolkit : libfovea - cuda.so, a plugin,                   \
-    and the emulated plugin of the same
-#sources for tests on machines without a GPU(tests / cuda).
+# The CUDA backend, included by the Makefile where there is a toolkit: libfovea-cuda.so, a plugin, and the emulated plugin of the same
+# sources for tests on machines without a GPU (tests/cuda).
 
 CUDA_C   := $(wildcard src/cuda/*.c)
 CUDA_CU  := $(wildcard src/cuda/*.cu)

@@ -24,7 +24,7 @@ typedef struct row { const char *name; fv_layer_kind kind; const char *about, *o
 static const row rows[] = {
     LAYER(input, INPUT, "What the net is given: the shape of one sample, 0 for a free size", "shape, rank, type = FV_F32"),
     LAYER(conv2d, CONV2D, "Convolution of images; groups = channels is depthwise",
-      "filters, kernel = 1, kernel_hw, stride = 1, stride_hw, dilation = 1, dilation_hw, groups = 1, padding = FV_VALID, pad, "
+      "filters, kernel, kernel_hw, stride = 1, stride_hw, dilation = 1, dilation_hw, groups = 1, padding = FV_VALID, pad, "
       "activation = FV_LINEAR, flip_kernel = false, " KERNEL ", " BIAS ", " CONSTRAINTS,
       .classes = "Conv2D, DepthwiseConv2D, fovea>FlipConv2D"),
     LAYER(conv1d, CONV1D, "Convolution of sequences; groups = channels is depthwise",
