@@ -59,6 +59,7 @@ valgrind="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=de
 
 #     name       needs     command
 stage check      -         "$make" -j"$cores" check WERROR=1
+stage sweep      -         FOVEA_RANDOM=400 FOVEA_BUILD=build TEST_TIMEOUT=3600 scripts/run_tests.sh build/bin/test_operations
 stage v2         v2        FOVEA_CPU=v2 "$make" -j"$cores" check WERROR=1
 stage v3         v3        FOVEA_CPU=v3 "$make" -j"$cores" check WERROR=1
 stage v4         v4        FOVEA_CPU=v4 "$make" -j"$cores" check WERROR=1

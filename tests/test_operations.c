@@ -466,7 +466,7 @@ static const char help[] =
     "  --filter NAME  only operations (without a mode) or rows (with one) whose text has NAME\n"
     "  --random N     so many random rows an operation (default 30)\n"
     "  --row LINE     one row of your own: \"conv2d n2 h9 w7 c3 k8 r3 s3 stride2 pad1,0\"\n"
-    "FOVEA_QUICK=1 leaves out the large rows and most random ones. Docs: docs/testing.md\n";
+    "FOVEA_QUICK=1 leaves out the large rows and most random ones, FOVEA_RANDOM is as --random. Docs: docs/testing.md\n";
 
 /* A filter that nothing matches would pass in silence. */
 static bool filter_matches(bool rows) {
@@ -483,6 +483,7 @@ static bool filter_matches(bool rows) {
 int main(int count, char **argument) {
     const char *row = NULL, *mode = "", *device = "cpu";
     if ((setup.quick = getenv("FOVEA_QUICK") != NULL)) setup.random = 5;
+    if (getenv("FOVEA_RANDOM")) setup.random = strtoull(getenv("FOVEA_RANDOM"), NULL, 10);
     for (int i = 1; i < count; i++) {
         if (!strcmp(argument[i], "--filter") && i + 1 < count)
             setup.filter = argument[++i];

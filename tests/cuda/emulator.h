@@ -200,7 +200,11 @@ EMULATOR_PLAIN inline void resume(thread &t) {
 #ifdef EMULATOR_TSAN
         __tsan_destroy_fiber(current->tsan);
 #endif
+#ifdef EMULATOR_TSAN
+        munmap(current->stack, STACK + GUARD); /* the next thread's stack must not be taken for this one's: that would be a race */
+#else
         free_stacks[free_stack_count++] = current->stack;
+#endif
         current->stack = nullptr;
         alive--;
     }
