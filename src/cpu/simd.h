@@ -277,7 +277,7 @@ INLINE vf logistic(vf x) { /* 1 / (1 + exp(-x)); exp of a negative number, so no
 }
 /* log of a positive normal number: m 2^n with m in [sqrt(1/2), sqrt(2)), log m = 2 artanh((m - 1) / (m + 1)). */
 INLINE vf logarithm(vf x) {
-    vi bits = (vi)x - 0x3f3504f3; /* of sqrt(1/2) */
+    vi bits = (vi)((vu)x - 0x3f3504f3u); /* of sqrt(1/2); unsigned, because lanes that nobody reads may hold anything */
     vf n = __builtin_convertvector(bits >> 23, vf);
     vf m = (vf)((bits & 0x007fffff) + 0x3f3504f3);
     vf t = (m - 1.0f) / (m + 1.0f), s = t * t;
