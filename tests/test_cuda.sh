@@ -40,5 +40,7 @@ if [ -e "$build/lib/libfovea-cuda.so" ] && [ ! -e /dev/nvidia0 ]; then
     status=$?
     [ $status -ne 0 ] && grep -q 'driver' "$log" && [ "$(grep -c . "$log")" -eq 1 ]
     report "no_driver_is_said_in_one_sentence" $? "$log"
+else
+    echo "skip - no_driver_is_said_in_one_sentence: there is a GPU, or the plugin was not built (CUDA=1)"
 fi
 exit $failed
