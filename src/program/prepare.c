@@ -110,6 +110,7 @@ static int prepare_kernels(fv_program *p) {
         int status = kernel->prepare ? kernel->prepare(c->device, task) : FV_OK;
         p->packed_bytes += (task->packed_bytes + 63) / 64 * 64;
         if (!status) continue;
+        if (kernel->release && task->kept) kernel->release(c->device, task); /* what a prepare that failed half-way has made */
         if (fv_ok(c)) fv_fail(c, status, "%s: %s could not prepare it", fv_task_name(task, name), c->device_name);
         return status;
     }
