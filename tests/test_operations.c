@@ -2,7 +2,7 @@
  * ones. Each row is checked on "cpu" and on "reference" against the reference in double precision, within a bound that
  * comes from the arithmetic, and with another number of threads, which must give the same bits; and the gradient that
  * fv_backward records is compared with central differences. That is the default. Otherwise:
- * test_operations [--list | --support | --perf] [--device NAME] [--filter NAME] [--random N] [--row "LINE"] */
+ * test_operations [--list | --support | --perf] [--device NAME] [--threads N] [--filter NAME] [--random N] [--row "LINE"] */
 #define _GNU_SOURCE
 #include "support/operations.h"
 #include <math.h>
@@ -393,9 +393,11 @@ static void show_speed(const char *text) {
     problem_free(p);
 }
 
-static int measure(void) {
+static int measure(const char *row) {
     printf("%-64s %10s %9s %9s  %s\n", "operation", "time us", "GFLOP/s", "GB/s", "algorithm");
-    return each_row(performance_row, show_speed);
+    if (!row) return each_row(performance_row, show_speed);
+    show_speed(row);
+    return 0;
 }
 
 static int run_row(const char *text) {
@@ -457,12 +459,14 @@ static int run_group(void) {
 }
 
 static const char help[] =
-    "test_operations [--list | --support | --perf] [--device NAME] [--filter NAME] [--random N] [--row LINE]\n"
+    "test_operations [--list | --support | --perf] [--device NAME] [--threads N] [--filter NAME] [--random N] [--row "
+    "LINE]\n"
     "  (nothing)      check every row on reference and cpu against the reference in double, and the gradients\n"
     "  --list         the rows of the table, a line each\n"
     "  --support      what each backend says of each row\n"
     "  --perf         time, GFLOP/s and GB/s of the rows for measuring, on cpu\n"
     "  --device NAME  instead of cpu\n"
+    "  --threads N    of the device (default 1)\n"
     "  --filter NAME  only operations (without a mode) or rows (with one) whose text has NAME\n"
     "  --random N     so many random rows an operation (default 30)\n"
     "  --row LINE     one row of your own: \"conv2d n2 h9 w7 c3 k8 r3 s3 stride2 pad1,0\"\n"
@@ -482,6 +486,7 @@ static bool filter_matches(bool rows) {
 
 int main(int count, char **argument) {
     const char *row = NULL, *mode = "", *device = "cpu";
+    int threads = 1;
     if ((setup.quick = getenv("FOVEA_QUICK") != NULL)) setup.random = 5;
     if (getenv("FOVEA_RANDOM")) setup.random = strtoull(getenv("FOVEA_RANDOM"), NULL, 10);
     for (int i = 1; i < count; i++) {
@@ -493,6 +498,8 @@ int main(int count, char **argument) {
             row = argument[++i];
         else if (!strcmp(argument[i], "--device") && i + 1 < count)
             device = argument[++i];
+        else if (!strcmp(argument[i], "--threads") && i + 1 < count)
+            threads = atoi(argument[++i]);
         else
             mode = argument[i];
     }
@@ -500,18 +507,18 @@ int main(int count, char **argument) {
     if (!filter_matches(*mode)) return 2;
     setup.oracle = open_device("reference64", 1);
     setup.reference = open_device("reference", 1);
-    setup.cpu = open_device(device, 1);
+    setup.cpu = open_device(device, threads);
     if (!strcmp(device, "cpu")) setup.cpu_threads = open_device(device, 3);
 
     int status = 2;
-    if (row)
+    if (!strcmp(mode, "--perf"))
+        status = measure(row);
+    else if (row)
         status = run_row(row);
     else if (!strcmp(mode, "--list"))
         status = each_row(table_row, show_row);
     else if (!strcmp(mode, "--support"))
         status = each_row(table_row, show_support);
-    else if (!strcmp(mode, "--perf"))
-        status = measure();
     else if (!*mode)
         status = run_group();
     else

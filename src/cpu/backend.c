@@ -259,6 +259,8 @@ static int cpu_open(const fv_host *host, int index, fv_device **out) {
     if (!device) return FV_ERROR_MEMORY;
     device->host = *host;
     device->set = set;
+    const char *winograd = getenv("FOVEA_WINOGRAD");
+    device->no_winograd = winograd && !strcmp(winograd, "0");
     device->threads = host->threads > 0 ? host->threads : available_cores();
     if (device->threads > 1) {
         status = open_pool(host, device->threads, &device->pool);

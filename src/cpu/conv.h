@@ -43,7 +43,7 @@ typedef struct conv_algorithm {
     const char *(*why_not)(const conv_problem *);        /* NULL: it fits */
     int (*prepare)(fv_device *, fv_task *, conv_plan *); /* asks for scratch, fills plan->own; optional */
     int (*run)(fv_device *, const fv_task *, const conv_plan *);
-    double (*estimate)(const conv_problem *); /* optional: its time as a part of the direct way's */
+    double (*estimate)(const conv_problem *); /* Winograd's: its time as a part of the direct way's */
 } conv_algorithm;
 
 struct conv_plan { /* what prepare keeps with the task */

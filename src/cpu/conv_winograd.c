@@ -1,4 +1,4 @@
-/* conv_winograd.c - forward and data gradient at 36 points (winograd.h). Many tiles: the filters are brought to the points
+/* conv_winograd.c - forward and data gradient at 36 or 64 points (winograd.h). Many tiles: the filters are brought to the points
  * when they have changed, then a block of tiles is transformed into values [point][tile][channel] near the core, multiplied by one
  * panel of filters after the other, and each panel's sums go back at once, with bias and activation. Few tiles (small
  * maps, small batches): the values of all tiles come first, then each panel brings its own filters to the points, a stretch
@@ -8,10 +8,10 @@
 #include "cpu/winograd.h"
 
 enum {
-    NEAR = 1 << 18,  /* floats of values that stay in the second cache */
-    ALL = 3 << 20,   /* in the third */
-    SUMS = 1 << 19,  /* floats of one panel's sums */
-    STRETCH = 128    /* of the depth, whose filters at the points stay in the second cache */
+    NEAR = 1 << 18, /* floats of values that stay in the second cache */
+    ALL = 3 << 20,  /* in the third */
+    SUMS = 1 << 19, /* floats of one panel's sums */
+    STRETCH = 128   /* of the depth, whose filters at the points stay in the second cache */
 };
 
 typedef struct winograd {
@@ -21,9 +21,10 @@ typedef struct winograd {
     int64_t depth, columns; /* channels of source and result */
     int64_t row;            /* floats of a tile at one point */
     bool by_panels;
-    int64_t block, blocks;  /* of tiles */
-    int64_t stretch;        /* of the depth, whose filters are held at a time */
-    int64_t filter_floats, value_floats, sum_floats; /* by blocks filters are shared, by panels values; else a thread's */
+    int64_t block, blocks; /* of tiles */
+    int64_t stretch;       /* of the depth, whose filters are held at a time */
+    int64_t filter_floats, value_floats,
+        sum_floats; /* by blocks filters are shared, by panels values; else a thread's */
 } winograd;
 
 typedef struct winograd_run {
@@ -36,9 +37,10 @@ typedef struct winograd_run {
 /* ---- Filters at the points: [panel][point][depth][columns of the panel] ------------------------------------------- */
 static int64_t point_floats(const winograd *w) { return w->stretch * TILE_COLUMNS + SLACK_FLOATS; }
 INLINE void filter_vector(const int taps, const vf *g, int64_t step, float *out, int64_t stride) {
-    vf t[SIDE][5];
-    UNROLL(6)
-    for (int a = 0; a < SIDE; a++) {
+    const int side = SIDE(taps);
+    vf t[SIDE_MOST][TAPS_MOST];
+    UNROLL(8)
+    for (int a = 0; a < side; a++) {
         UNROLL(5)
         for (int j = 0; j < taps; j++) {
             t[a][j] = (vf){ 0 };
@@ -46,14 +48,14 @@ INLINE void filter_vector(const int taps, const vf *g, int64_t step, float *out,
             for (int i = 0; i < taps; i++) t[a][j] += WINOGRAD_FILTER(taps, a, i) * g[(i * taps + j) * step];
         }
     }
-    UNROLL(6)
-    for (int a = 0; a < SIDE; a++) {
-        UNROLL(6)
-        for (int b = 0; b < SIDE; b++) {
+    UNROLL(8)
+    for (int a = 0; a < side; a++) {
+        UNROLL(8)
+        for (int b = 0; b < side; b++) {
             vf sum = { 0 };
             UNROLL(5)
             for (int j = 0; j < taps; j++) sum += WINOGRAD_FILTER(taps, b, j) * t[a][j];
-            store(out + (a * SIDE + b) * stride, sum);
+            store(out + (a * side + b) * stride, sum);
         }
     }
 }
@@ -63,7 +65,7 @@ INLINE void filter_rows(const winograd_run *run, const int taps, int64_t first, 
     const conv_problem *p = w->p;
     int64_t all = taps * taps, width = least(TILE_COLUMNS, padded_columns(w->columns - first));
     for (int64_t n = first; n < least(first + width, w->columns); n += LANES) {
-        vf g[25][LANES];
+        vf g[TAPS_MOST * TAPS_MOST][LANES];
         int64_t columns = least(LANES, w->columns - n);
         for (int64_t t = 0; t < all; t++) {
             const float *from = run->weights + conv_weight(p, w->gradient, t) * p->channels;
@@ -95,26 +97,32 @@ static void transform_all_filters(const void *argument, int64_t begin, int64_t e
         int64_t panel = u / parts, first = panel * TILE_COLUMNS, k = u % parts * LANES;
         int64_t width = least(TILE_COLUMNS, padded_columns(w->columns - first));
         transform_filters(run, first, k, least(LANES, w->depth - k),
-                          run->filters + panel * POINTS * point_floats(w) + k * width);
+                          run->filters + panel * w->grid.points * point_floats(w) + k * width);
     }
 }
 
 /* ---- Patches ----------------------------------------------------------------------------------------------------- */
+INLINE void tiles_to_points(const winograd_run *run, const int taps, int64_t first, int64_t last, float *values,
+                            int64_t stride) {
+    const winograd *w = run->w;
+    for (int64_t q = first; q < last; q++, values += w->row) {
+        winograd_patch patch = winograd_patch_of(&w->grid, run->source, w->depth, winograd_tile_of(&w->grid, q));
+        for (int64_t c = 0; c < w->depth; c += LANES)
+            winograd_patch_points(&patch, taps, c, w->depth, values + c, stride);
+    }
+}
 /* Tiles first .. last-1 into rows of `values`; stride: from point to point. */
 static void transform_tiles(const winograd_run *run, int64_t first, int64_t last, float *values, int64_t stride) {
-    const winograd *w = run->w;
-    const winograd_grid *g = &w->grid;
-    for (int64_t q = first; q < last; q++, values += w->row) {
-        winograd_tile t = winograd_tile_of(g, q);
-        winograd_patch patch = winograd_patch_of(run->source + t.image * g->source[0] * g->source[1] * w->depth,
-                                                 g->source, w->depth, t.y - g->shift[0], t.x - g->shift[1]);
-        for (int64_t c = 0; c < w->depth; c += LANES) winograd_patch_points(&patch, c, w->depth, values + c, stride);
-    }
+    if (run->w->grid.taps == 3)
+        tiles_to_points(run, 3, first, last, values, stride);
+    else
+        tiles_to_points(run, 5, first, last, values, stride);
 }
 static void transform_all_tiles(const void *argument, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const winograd_run *run = argument;
-    transform_tiles(run, begin, end, run->values + begin * run->w->row, run->w->grid.count * run->w->row + SLACK_FLOATS);
+    transform_tiles(run, begin, end, run->values + begin * run->w->row,
+                    run->w->grid.count * run->w->row + SLACK_FLOATS);
 }
 
 /* ---- Results ----------------------------------------------------------------------------------------------------- */
@@ -123,58 +131,66 @@ typedef struct corner { /* of a tile's results: how many are within the map */
     int64_t line, pixel;
     int rows, columns;
 } corner;
-INLINE void result_vector(const int out, const int activation, const float *sums, int64_t stride, vf bias,
+INLINE void result_vector(const int taps, const int activation, const float *sums, int64_t stride, vf bias,
                           const corner *y, int64_t left) {
-    vf t[4 * SIDE];
-    UNROLL(6)
-    for (int j = 0; j < SIDE; j++) {
-        vf m[SIDE];
-        UNROLL(6)
-        for (int i = 0; i < SIDE; i++) m[i] = load(sums + (i * SIDE + j) * stride);
-        from_points(out, m, 1, t + j, SIDE);
+    const int side = SIDE(taps);
+    vf t[OUT * SIDE_MOST];
+    UNROLL(8)
+    for (int j = 0; j < side; j++) {
+        vf m[SIDE_MOST];
+        UNROLL(8)
+        for (int i = 0; i < side; i++) m[i] = load(sums + (i * side + j) * stride);
+        from_points(taps, m, 1, t + j, side);
     }
     UNROLL(4)
-    for (int i = 0; i < out; i++) {
+    for (int i = 0; i < OUT; i++) {
         if (i >= y->rows) continue;
-        vf o[4];
-        from_points(out, t + i * SIDE, 1, o, 1);
+        vf o[OUT];
+        from_points(taps, t + i * side, 1, o, 1);
         UNROLL(4)
-        for (int j = 0; j < out; j++)
+        for (int j = 0; j < OUT; j++)
             if (j < y->columns)
                 store_up_to(y->at + i * y->line + j * y->pixel, activate_any(o[j] + bias, activation), left);
     }
 }
-INLINE void result_tiles(const winograd_run *run, const int out, const int activation, int64_t first, int64_t count,
+INLINE void result_tiles(const winograd_run *run, const int taps, const int activation, int64_t first, int64_t count,
                          int64_t n, int64_t width, const float *sums) {
     const winograd *w = run->w;
     const winograd_grid *g = &w->grid;
     for (int64_t q = 0; q < count; q++) {
         winograd_tile t = winograd_tile_of(g, first + q);
-        corner y = { .line = g->size[1] * w->columns, .pixel = w->columns, .rows = (int)least(out, g->size[0] - t.y),
-                     .columns = (int)least(out, g->size[1] - t.x) };
+        corner y = { .line = g->size[1] * w->columns,
+                     .pixel = w->columns,
+                     .rows = (int)least(OUT, g->size[0] - t.y),
+                     .columns = (int)least(OUT, g->size[1] - t.x) };
         float *at = run->result + ((t.image * g->size[0] + t.y) * g->size[1] + t.x) * w->columns + n;
         for (int64_t v = 0; v < least(width, w->columns - n); v += LANES) {
             int64_t left = w->columns - n - v;
             y.at = at + v;
             vf bias = run->finish.bias ? load_up_to(run->finish.bias + n + v, left) : (vf){ 0 };
-            result_vector(out, activation, sums + q * width + v, count * width + SLACK_FLOATS, bias, &y, left);
+            result_vector(taps, activation, sums + q * width + v, count * width + SLACK_FLOATS, bias, &y, left);
             for (int i = 0; i < y.rows * y.columns && !is_inline(activation); i++)
                 activate_line(y.at + i / y.columns * y.line + i % y.columns * y.pixel, least(LANES, left), activation,
                               run->finish.alpha);
         }
     }
 }
+INLINE void results_of(const winograd_run *run, const int taps, int64_t first, int64_t count, int64_t n, int64_t width,
+                       const float *sums) {
+    int activation = run->finish.activation;
+    if (activation == FV_LINEAR)
+        result_tiles(run, taps, FV_LINEAR, first, count, n, width, sums);
+    else if (activation == FV_RELU)
+        result_tiles(run, taps, FV_RELU, first, count, n, width, sums);
+    else
+        result_tiles(run, taps, activation, first, count, n, width, sums);
+}
 static void results(const winograd_run *run, int64_t first, int64_t count, int64_t n, int64_t width,
                     const float *sums) {
-    int activation = run->finish.activation;
-    if (run->w->grid.out == 2)
-        result_tiles(run, 2, activation, first, count, n, width, sums);
-    else if (activation == FV_LINEAR)
-        result_tiles(run, 4, FV_LINEAR, first, count, n, width, sums);
-    else if (activation == FV_RELU)
-        result_tiles(run, 4, FV_RELU, first, count, n, width, sums);
+    if (run->w->grid.taps == 3)
+        results_of(run, 3, first, count, n, width, sums);
     else
-        result_tiles(run, 4, activation, first, count, n, width, sums);
+        results_of(run, 5, first, count, n, width, sums);
 }
 
 /* ---- Products ---------------------------------------------------------------------------------------------------- */
@@ -183,13 +199,12 @@ static void multiply(const winograd *w, int64_t count, const float *values, int6
                      int64_t depth, int64_t width, float *sums, bool accumulate) {
     const tile_segment whole = { depth, 0, 0 };
     int64_t parts = div_up(count, TILE_ROWS);
-    for (int64_t point = 0; point < POINTS; point++)
+    for (int64_t point = 0; point < w->grid.points; point++)
         for (int64_t part = 0; part < parts; part++) {
             int64_t m = count * part / parts, rows = count * (part + 1) / parts - m;
-            tile_rows[width / LANES - 1][rows](values + point * stride + m * w->row, w->row,
-                                               filters + point * point_floats(w), &whole, 1,
-                                               sums + point * (count * width + SLACK_FLOATS) + m * width, width,
-                                               accumulate);
+            tile_rows[width / LANES - 1][rows](
+                values + point * stride + m * w->row, w->row, filters + point * point_floats(w), &whole, 1,
+                sums + point * (count * width + SLACK_FLOATS) + m * width, width, accumulate);
         }
 }
 static void run_blocks(const void *argument, int64_t begin, int64_t end, int thread) {
@@ -202,8 +217,8 @@ static void run_blocks(const void *argument, int64_t begin, int64_t end, int thr
         transform_tiles(run, first, first + count, values, stride);
         for (int64_t n = 0; n < w->columns; n += TILE_COLUMNS) {
             int64_t width = least(TILE_COLUMNS, padded_columns(w->columns - n));
-            multiply(w, count, values, stride, run->filters + n / TILE_COLUMNS * POINTS * point_floats(w), w->depth,
-                     width, sums, false);
+            multiply(w, count, values, stride, run->filters + n / TILE_COLUMNS * w->grid.points * point_floats(w),
+                     w->depth, width, sums, false);
             results(run, first, count, n, width, sums);
         }
     }
@@ -238,22 +253,22 @@ static int prepare(fv_device *device, fv_task *task, conv_plan *plan, bool gradi
     w->depth = gradient ? p->filters : p->channels;
     w->columns = gradient ? p->channels : p->filters;
     w->row = round_up(w->depth, 16) + SLACK_FLOATS;
-    int64_t tiles = w->grid.count, panels = panel_count(w->columns);
-    w->by_panels = POINTS * tiles * w->row <= ALL && POINTS * tiles * TILE_COLUMNS <= SUMS;
+    int64_t tiles = w->grid.count, panels = panel_count(w->columns), points = w->grid.points;
+    w->by_panels = points * tiles * w->row <= ALL && points * tiles * TILE_COLUMNS <= SUMS;
     if (w->by_panels) { /* blocks only so that every thread has work: how tiles are cut does not show in the results */
         w->blocks = least(div_up(tiles, 2 * TILE_ROWS), div_up(2 * device->threads, panels));
         if (panels >= device->threads) w->blocks = 1;
         w->block = div_up(tiles, w->blocks);
         w->stretch = least(w->depth, STRETCH);
     } else {
-        int64_t block = least(6 * TILE_ROWS, NEAR / (POINTS * w->row));
+        int64_t block = least(6 * TILE_ROWS, NEAR / (points * w->row));
         w->block = least(tiles, most(2, block / TILE_ROWS) * TILE_ROWS);
         w->blocks = div_up(tiles, w->block);
         w->stretch = w->depth;
     }
-    w->filter_floats = (w->by_panels ? 1 : panels) * POINTS * point_floats(w);
-    w->value_floats = POINTS * (w->by_panels ? tiles : w->block) * w->row + POINTS * SLACK_FLOATS;
-    w->sum_floats = POINTS * (w->block * TILE_COLUMNS + SLACK_FLOATS);
+    w->filter_floats = (w->by_panels ? 1 : panels) * points * point_floats(w);
+    w->value_floats = points * (w->by_panels ? tiles : w->block) * w->row + points * SLACK_FLOATS;
+    w->sum_floats = points * (w->block * TILE_COLUMNS + SLACK_FLOATS);
     size_t filters = sizeof(float) * (size_t)w->filter_floats, threads = (size_t)device->threads;
     size_t values = sizeof(float) * (size_t)w->value_floats, sums = sizeof(float) * (size_t)w->sum_floats;
     if (w->by_panels)
@@ -275,7 +290,7 @@ static int apply(fv_device *device, const fv_task *task, const conv_plan *plan) 
                          .result = task->output[0].data,
                          .filters = task->scratch,
                          .finish = conv_finish(task) };
-    int64_t panels = panel_count(w->columns), work = POINTS * w->depth * TILE_COLUMNS * w->block;
+    int64_t panels = panel_count(w->columns), work = w->grid.points * w->depth * TILE_COLUMNS * w->block;
     if (w->by_panels) {
         run.values = run.filters + w->filter_floats * device->threads;
         run.sums = run.values + w->value_floats;

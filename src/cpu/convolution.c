@@ -93,11 +93,13 @@ static const conv_algorithm *const weights[CHOICES] = { &covering, &ISA(conv_dep
                                                         &ISA(conv_bordered_weights), &ISA(conv_winograd_weights),
                                                         &ISA(conv_direct_weights) };
 
-static const conv_algorithm *choose_algorithm(const conv_algorithm *const *list, const conv_problem *p, char *text) {
+static const conv_algorithm *choose_algorithm(const fv_device *device, const conv_algorithm *const *list,
+                                              const conv_problem *p, char *text) {
     char others[CONV_TEXT] = "";
     int used = 0;
     for (int i = 0; i < CHOICES && list[i]; i++) {
         const char *why = list[i]->why_not ? list[i]->why_not(p) : NULL;
+        if (!why && list[i]->estimate && device->no_winograd) why = "FOVEA_WINOGRAD=0";
         if (!why) {
             char part[48] = "";
             if (list[i]->estimate)
@@ -129,7 +131,7 @@ static int conv_prepare(fv_device *device, fv_task *task) {
     const conv_algorithm *const *list = task->op == FV_OP_conv2d_weight_gradient ? weights
                                         : conv_is_data(task)                     ? data
                                                                                  : forward;
-    plan->algorithm = choose_algorithm(list, &plan->problem, plan->text);
+    plan->algorithm = choose_algorithm(device, list, &plan->problem, plan->text);
     task->algorithm = plan->text;
     int status = plan->algorithm->prepare ? plan->algorithm->prepare(device, task, plan) : FV_OK;
     if (status) conv_release(device, task);

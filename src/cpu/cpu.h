@@ -23,6 +23,7 @@ typedef struct fv_cpu_set {
 struct fv_device {
     fv_host host;
     int threads;
+    bool no_winograd; /* FOVEA_WINOGRAD=0 */
     const fv_cpu_set *set;
     struct fv_pool *pool; /* the other threads; NULL when there is one */
 };

@@ -124,6 +124,8 @@ static const char *const winograd_convolutions[] = { "n2 h16 w16 c32 k32 r3 s3 p
                                                      "n1 h15 w21 c48 k80 r5 s5 flip large",
                                                      "n10 h26 w26 c24 k33 r3 s3 pad1 large",
                                                      "n3 h30 w30 c48 k40 r5 s5 pad4 large",
+                                                     "n9 h5 w6 c24 k70 r5 s5 pad2 large",
+                                                     "n30 h7 w9 c35 k16 r5 s5 flip pad1,2,3,0 large",
                                                      "n2 h16 w16 c32 k32 r3 s3 pad1 dilation2 large",
                                                      "n2 h16 w16 c64 k64 r3 s3 pad1 groups2 large",
                                                      NULL };
