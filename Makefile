@@ -96,6 +96,16 @@ $(error CUDA=1, but there is no nvcc: set NVCC, CUDA_HOME or CUDA_PATH, or build
 endif
 endif
 CUDA_ROOT := $(if $(NVCC),$(or $(CUDA_HOME),$(CUDA_PATH),$(patsubst %/bin/,%,$(dir $(NVCC)))))
+# A toolkit without cuDNN builds neither the plugin nor its emulated twin.
+ifneq ($(NVCC),)
+ifeq ($(call links,cudnn.h,-isystem $(CUDA_ROOT)/include),)
+ifeq ($(CUDA),1)
+$(error CUDA=1, but $(CUDA_ROOT)/include has no cudnn.h: install cuDNN 9 there, or build with CUDA=0)
+endif
+NO_CUDNN := $(NVCC) without cuDNN: no GPU backend
+NVCC :=
+endif
+endif
 # The plugin is built for the GPU of this machine; with CUDA=1, GPU or not, for the first architecture of each generation that nvcc knows (code for
 # X.0 runs on every X.y) with PTX for those to come. Its emulated twin, for tests, needs the toolkit only.
 ifneq ($(NVCC),)
@@ -107,7 +117,7 @@ CUDA_ARCH ?= $(shell $(NVCC) --list-gpu-arch | awk -F_ '{ g = int($$2 / 10); if 
 endif
 CUDA_ARCH ?= $(or $(GPU_HERE),90)
 endif
-CUDA_STATE := $(if $(filter 0,$(CUDA)),switched off,$(if $(NVCC),$(NVCC)$(if $(BUILD_CUDA), for $(strip $(CUDA_ARCH)),; no GPU here: CUDA=1 builds the plugin),no nvcc))
+CUDA_STATE := $(if $(filter 0,$(CUDA)),switched off,$(if $(NVCC),$(NVCC)$(if $(BUILD_CUDA), for $(strip $(CUDA_ARCH)),; no GPU here: CUDA=1 builds the plugin),$(or $(NO_CUDNN),no nvcc)))
 
 endif
 

@@ -66,6 +66,7 @@ stage v4         v4        FOVEA_CPU=v4 "$make" -j"$cores" check WERROR=1
 stage clang      clang     "$make" -j"$cores" check-quick WERROR=1 CC=clang BUILD=build/clang
 stage sanitize   -         UBSAN_OPTIONS=print_stacktrace=1 "$make" -j"$cores" check-quick SANITIZE=address,undefined
 stage cuda       nvcc      scripts/check_nvcc.sh
+stage plans      nvcc      FOVEA_PLANS=all FOVEA_BUILD=build scripts/run_tests.sh build/bin/test_plans
 stage race       clang     scripts/check_race.sh
 stage debug      -         "$make" -j"$cores" check-quick DEBUG=1
 stage valgrind   valgrind  FOVEA_CPU=v3 OMP_WAIT_POLICY=passive TEST_TIMEOUT=3600 TEST_WRAPPER="$valgrind" \

@@ -341,7 +341,7 @@ static int each_row(bool row(fv_op, int, char *), void show(const char *text)) {
 
 static void show_row(const char *text) { printf("%s\n", text); }
 
-/* What each backend says of a row: that it ran, or why it cannot. */
+/* What each backend says of a row: that it ran, and by which algorithm, or why it cannot. */
 static void show_support(const char *text) {
     fv_context *const devices[] = { setup.reference, setup.cpu };
     problem *p;
@@ -354,7 +354,8 @@ static void show_support(const char *text) {
         const char *name = fv_device_name(devices[i]);
         if (flags & FV_ALIAS) printf(" %s: no kernel needed;", name);
         else if (flags & FV_FUSED && devices[i] == setup.reference) printf(" %s: by what it stands for;", name);
-        else printf(" %s: %s;", name, run_problem_once(devices[i], p, result, why) == RAN ? "yes" : why);
+        else if (run_problem_once(devices[i], p, result, why) != RAN) printf(" %s: %s;", name, why);
+        else printf(" %s: yes%s%s%s;", name, *why ? " (" : "", why, *why ? ")" : "");
         free_results(result);
     }
     printf("\n");
@@ -463,7 +464,7 @@ static const char help[] =
     "LINE]\n"
     "  (nothing)      check every row on reference and cpu against the reference in double, and the gradients\n"
     "  --list         the rows of the table, a line each\n"
-    "  --support      what each backend says of each row\n"
+    "  --support      what each backend says of each row, and which algorithm it takes\n"
     "  --perf         time, GFLOP/s and GB/s of the rows for measuring, on cpu\n"
     "  --device NAME  instead of cpu\n"
     "  --threads N    of the device (default 1)\n"

@@ -181,7 +181,11 @@ static int prepare(fv_device *device, fv_task *task) {
         roles(task, t);
         s->filter_bytes = task->attributes->conv.flip ? (bytes_of(t[1]) + 255) / 256 * 256 : 0;
         task->scratch_bytes = s->filter_bytes + (size_t)s->plan.workspace;
-        snprintf(s->text, sizeof s->text, "%s", s->plan.text);
+        snprintf(s->text, sizeof s->text, "%s%s", s->plan.text,
+                 !s->bias && s->activation == FV_LINEAR ? ""
+                 : s->activation == FV_LINEAR           ? "; the bias in a pass of its own"
+                 : s->bias                              ? "; bias and activation in a pass of their own"
+                                                        : "; the activation in a pass of its own");
     }
     task->algorithm = s->text;
     return FV_OK;

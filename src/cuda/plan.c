@@ -93,17 +93,18 @@ descriptor fv_plan_pointwise(fv_planner *p, fv_pointwise f, descriptor x, descri
 /* ---- Choosing an engine ---------------------------------------------------------------------------------------------- */
 
 /* Results must repeat bit for bit; with f32 kept strict, tensor cores (TF32) may not serve either. */
-static bool acceptable(fv_planner *p, descriptor engine) {
+static bool acceptable(fv_planner *p, descriptor engine, bool *tensor_cores) {
     cudnnBackendNumericalNote_t notes[16];
     int64_t count = 0;
     if (cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, 16, &count,
                                  notes))
         return false;
-    for (int64_t i = 0; i < count && i < 16; i++)
-        if (notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC ||
-            (notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE && p->strict))
-            return false;
-    return true;
+    *tensor_cores = false;
+    for (int64_t i = 0; i < count && i < 16; i++) {
+        *tensor_cores |= notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+        if (notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) return false;
+    }
+    return !(*tensor_cores && p->strict);
 }
 
 static int64_t whole_attribute(descriptor d, int name) {
@@ -120,7 +121,8 @@ static bool make_ready(fv_planner *p, descriptor configuration) {
     if (p->failed || cudnnBackendGetAttribute(configuration, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                                               1, &count, &engine))
         return false;
-    if (!acceptable(p, engine)) return false;
+    bool tensor_cores;
+    if (!acceptable(p, engine, &tensor_cores)) return false;
     descriptor ready = fv_plan_create(p, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     fv_plan_set_descriptor(p, ready, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, p->libraries->target);
     fv_plan_set_descriptor(p, ready, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configuration);
@@ -129,8 +131,10 @@ static bool make_ready(fv_planner *p, descriptor configuration) {
     if (workspace < 0 || workspace > WORKSPACE_LIMIT) return false;
     plan->ready = ready;
     plan->workspace = workspace;
-    snprintf(plan->text, sizeof plan->text, "cuDNN engine %lld: the heuristics' first that repeats bit for bit",
-             (long long)whole_attribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX));
+    snprintf(plan->text, sizeof plan->text,
+             "cuDNN engine %lld%s, %.1f MiB of workspace: the heuristics' first that repeats bit for bit",
+             (long long)whole_attribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX), tensor_cores ? ", tensor cores" : "",
+             (double)workspace / (1 << 20));
     return true;
 }
 

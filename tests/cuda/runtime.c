@@ -1,5 +1,6 @@
 /* runtime.c - the CUDA runtime of the fake GPU: memory, streams, capture, graphs, failure of the n-th call. See fake.h. */
 #include "fake.h"
+#include "devices.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,17 +51,11 @@ struct CUevent_st {
     uint64_t position;
 };
 
-/* What cuDNN wants to know of an H200, in its own form. */
-static const char h200[] =
-    "{\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64],\"regsPerBlock\":65536,\"m"
-    "ultiProcessorCount\":132,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,\"maxSharedMemoryPerBlock"
-    "Optin\":232448,\"reservedSharedMemoryPerBlock\":1024,\"maxRegistersPerSM\":65536,\"maxCtasPerSM\":32"
-    ",\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":2048,\"pciDeviceId\":0,\"isTccDriver\":0,\"supportC"
-    "oopLaunch\":1,\"totalGlobalMem\":150000000000,\"smClockRateKHz\":1980000,\"memClockRateKHz\":3201000"
-    ",\"l2CacheSize\":62914560,\"cudaDeviceId\":0,\"deviceVer\":900,\"driverVer\":13000,\"deviceName\":\""
-    "NVIDIA H200\"}";
-
-fake_control fake = { .capacity = (size_t)1 << 30, .device_json = h200 };
+fake_control fake = { .capacity = (size_t)1 << 30, .driver = CUDART_VERSION };
+__attribute__((constructor)) static void read_settings(void) {
+    const char *text = getenv("FV_EMULATOR_NO_PLANS");
+    fake.no_plans = text && *text == '1';
+}
 static Block *device_blocks, *pinned_blocks;
 static cudaStream_t streams;
 #define used    (fake.used)
@@ -135,6 +130,7 @@ static void run_until(cudaStream_t s, uint64_t position) {
         if (!s->head) s->tail = &s->head;
         s->done++;
         show();
+        fake.launches++;
         l->work->run(l->work->args);
         hide();
         release(l->work);
@@ -518,7 +514,9 @@ cudaError_t cudaGetLastError(void) {
 }
 cudaError_t cudaPeekAtLastError(void) { return last_error; }
 cudaError_t cudaGetDeviceCount(int *n) {
-    if (fake_fails("cudaGetDeviceCount")) return give(cudaErrorNoDevice);
+    *n = 0;
+    if (fake.driver < CUDART_VERSION) return give(cudaErrorInsufficientDriver);
+    if (fake.no_device || fake_fails("cudaGetDeviceCount")) return give(cudaErrorNoDevice);
     *n = 1;
     return cudaSuccess;
 }
@@ -538,6 +536,8 @@ void fake_launch_failed(cudaError_t error) { give(error); }
 void fake_launch(cudaStream_t s, const char *name, void (*run)(void *), const void *arguments, size_t bytes) {
     if (!fake_stream_ok(s, name))
         give(cudaErrorInvalidResourceHandle);
+    else if (fake.no_image)
+        give(cudaErrorNoKernelImageForDevice);
     else if (fake_fails(name))
         give(cudaErrorLaunchFailure);
     else
@@ -547,19 +547,21 @@ void fake_launch(cudaStream_t s, const char *name, void (*run)(void *), const vo
 /* ---- The device -------------------------------------------------------------------------------------------------- */
 
 cudaError_t cudaDriverGetVersion(int *version) {
-    *version = CUDART_VERSION;
+    *version = fake.driver;
     return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int *version) {
     *version = CUDART_VERSION;
     return cudaSuccess;
 }
-/* An H200, as far as this backend looks. */
+/* One of devices.h, as far as this backend looks. */
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
     if (fake_fails("cudaGetDeviceProperties") || device) return give(cudaErrorInvalidDevice);
     memset(p, 0, sizeof *p);
-    snprintf(p->name, sizeof p->name, "emulated GPU");
-    p->major = 9;
+    const fake_device *is = &fake_devices[fake.device];
+    snprintf(p->name, sizeof p->name, "emulated %s", is->name);
+    p->major = is->capability / 10;
+    p->minor = is->capability % 10;
     p->multiProcessorCount = 4; /* few, so that grids stride */
     p->totalGlobalMem = fake.capacity;
     p->maxThreadsPerBlock = 1024;
@@ -579,6 +581,8 @@ const char *cudaGetErrorString(cudaError_t error) {
         { cudaErrorInvalidConfiguration, "invalid configuration argument" },
         { cudaErrorInvalidDevice, "invalid device ordinal" },
         { cudaErrorNoDevice, "no CUDA-capable device is detected" },
+        { cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version" },
+        { cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the device" },
         { cudaErrorIllegalAddress, "an illegal memory access was encountered" },
         { cudaErrorLaunchFailure, "unspecified launch failure" },
         { cudaErrorInvalidResourceHandle, "invalid resource handle" },

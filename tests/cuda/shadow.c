@@ -2,6 +2,7 @@
  * device, and a copy of what was set is kept beside it. "The graph of this plan" travels along descriptor-valued attributes
  * (graph -> heuristics -> configuration -> plan). Where the host gives a handle, the real library gets device properties. */
 #include "shadow.h"
+#include "devices.h"
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,12 +129,10 @@ static int handle_ok(cudnnHandle_t h, const char *who) {
     return 0;
 }
 static cudnnStatus_t set_json(cudnnBackendDescriptor_t d) {
-    if (!fake.device_json) {
-        fake_complain("fake.device_json is not set");
-        return CUDNN_STATUS_NOT_INITIALIZED;
-    }
+    char json[FAKE_DEVICE_BYTES];
+    fake_device_json(&fake_devices[fake.device], json);
     return REAL(cudnnBackendSetAttribute, d, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
-                (int64_t)strlen(fake.device_json) + 1, fake.device_json);
+                (int64_t)strlen(json) + 1, json);
 }
 static cudnnStatus_t use_device(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name) {
     cudnnBackendDescriptor_t p;
@@ -281,6 +280,26 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const d, cudnnBa
         }
     return e;
 }
+/* Plans that were made, and those among them whose results vary or that round f32 factors, whatever the host code asked. */
+static void count_plan(const Shadow *plan) {
+    const Attribute *configuration = shadow_get(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
+    cudnnBackendNumericalNote_t notes[16];
+    cudnnBackendDescriptor_t engine;
+    int64_t count = 0, one = 0;
+    fake.plans++;
+    if (!configuration || REAL(cudnnBackendCreateDescriptor, CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine)) return;
+    if (!REAL(cudnnBackendGetAttribute, configuration->descriptors[0]->real, CUDNN_ATTR_ENGINECFG_ENGINE,
+              CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &one, &engine) &&
+        !REAL(cudnnBackendGetAttribute, engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, 16, &count,
+              notes))
+        for (int64_t i = 0; i < count && i < 16; i++) {
+            fake.varying_plans += notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
+            fake.tensor_core_plans += notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+            fake.narrowing_plans += notes[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
+        }
+    REAL(cudnnBackendDestroyDescriptor, engine);
+}
+
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
     injected = 0;
     Shadow *s = find(d);
@@ -289,6 +308,7 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
         return refuse(CUDNN_STATUS_BAD_PARAM);
     }
     if (fake_fails("cudnnBackendFinalize")) return refuse(CUDNN_STATUS_NOT_SUPPORTED);
+    if (fake.no_plans && s->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) return refuse(CUDNN_STATUS_NOT_SUPPORTED);
     cudnnStatus_t e = CUDNN_STATUS_SUCCESS;
     if (s->type == CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR && !shadow_get(s, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP))
         e = use_device(d, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP);
@@ -298,6 +318,7 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
         e = use_device(d, CUDNN_ATTR_ENGINE_DEVICEPROP);
     if (e || (e = REAL(cudnnBackendFinalize, d))) return e;
     s->finalized = 1;
+    if (s->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) count_plan(s);
     if (s->type == CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR) {
         program_unref(s->program);
         s->program = program_compile(s);

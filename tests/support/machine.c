@@ -291,6 +291,7 @@ static outcome run_prepared(fv_context *c, const fv_kernel *kernel, const proble
     if (prepared) out = run_on(&s, s.first, why);
     if (out == RAN) out = read_results(&s, result, why);
     if (out == RAN && !once) out = run_elsewhere(&s, why);
+    if (out == RAN) snprintf(why, 1200, "%s", s.task.algorithm ? s.task.algorithm : "");
     release(&s, prepared);
     return out;
 }
