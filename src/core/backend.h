@@ -26,8 +26,8 @@ typedef struct fv_task {
     void *scratch;             /* of scratch_bytes, 64-byte aligned; lives for this task only         */
     size_t scratch_bytes;      /* asked for by prepare                                               */
     void *kept;                /* the kernel's own, made by prepare, freed by release                */
-    const uint64_t *version;   /* not 0; rises when input 1, a weight, is written between runs; NULL: it is not such a
-                                  weight, or the program itself writes it                            */
+    const uint64_t *version;   /* not 0 in a run; another one when input 1, which depends on weights only, may have
+                                  changed between runs; NULL: it is no such operand, or the program writes weights */
     void *packed;              /* of packed_bytes, asked for by prepare where version is there: what run leaves in it
                                   stays for the next runs (weights in the kernel's own order)        */
     size_t packed_bytes;

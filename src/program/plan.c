@@ -74,11 +74,21 @@ static void find_lifetimes(fv_program *p) {
         if (t->value[v].kept || p->debug) read_until(p, v, p->task_count);
 }
 
+/* ---- What lasts -------------------------------------------------------------------------------------------------- */
+
+static bool made_here(const fv_program *p, int32_t value) {
+    const fv_tape_value *v = &p->tape->value[value];
+    return v->kind == FV_VALUE_TEMPORARY && v->producer >= 0 && !fv_value_in_store(v);
+}
+
+bool fv_program_lasts(const fv_program *p, int32_t root) {
+    return made_here(p, root) && p->place[root].first < p->steady_count && p->place[root].last >= p->steady_count;
+}
+
 /* ---- In place ---------------------------------------------------------------------------------------------------- */
 
 static bool in_arena(const fv_program *p, int32_t value) {
-    const fv_tape_value *v = &p->tape->value[value];
-    return v->kind == FV_VALUE_TEMPORARY && v->producer >= 0 && !fv_value_in_store(v) && p->place[value].last >= 0;
+    return made_here(p, value) && p->place[value].last >= 0 && !fv_program_lasts(p, value);
 }
 
 static bool dies_in_place(const fv_program *p, int32_t task, int32_t k, int32_t output) {
@@ -175,11 +185,12 @@ static int place_arena(fv_program *p) {
     return status;
 }
 
-/* Inputs and constants lie one behind the other in buffers of their own. */
+/* Inputs, constants and what lasts from run to run lie one behind the other in buffers of their own. */
 static size_t place_in_order(fv_program *p, fv_value_kind kind) {
     int64_t end = 0;
     for (int32_t v = 1; v < p->tape->value_count; v++) {
-        if (p->tape->value[v].kind != kind || p->place[v].last < 0) continue;
+        if (p->tape->value[v].kind != kind || p->place[v].last < 0 || p->place[v].alias) continue;
+        if (kind == FV_VALUE_TEMPORARY && !fv_program_lasts(p, v)) continue;
         p->place[v].offset = p->bound[v] ? -1 : end;
         if (!p->bound[v]) end += aligned(p->place[v].bytes);
     }
@@ -198,5 +209,6 @@ int fv_program_plan(fv_program *p) {
     if (status) return status;
     fv_program_place_inputs(p);
     p->constant_bytes = place_in_order(p, FV_VALUE_CONSTANT);
+    p->steady_bytes = place_in_order(p, FV_VALUE_TEMPORARY);
     return FV_OK;
 }

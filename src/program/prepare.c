@@ -64,11 +64,23 @@ static int allocate_tasks(fv_program *p) {
                : FV_ERROR_MEMORY;
 }
 
-/* Input 1 of a program that leaves the weights alone. */
-static const uint64_t *weight_version(const fv_program *p, const fv_task *task, int32_t operation) {
-    if (p->written_count || p->debug || task->input_count < 2) return NULL;
-    const fv_tape_value *v = &p->tape->value[p->tape->operand[p->tape->operation[operation].input + 1]];
-    return v->kind == FV_VALUE_STATE && v->region == FV_PARAMETERS && v->store ? &v->store->written : NULL;
+/* A task is steady where it depends on weights only; of the others, input 1 may. */
+static int find_steady(fv_program *p) {
+    if (p->debug) return FV_OK;
+    const fv_tape *t = p->tape;
+    bool *steady = fv_alloc(p->object.context, (size_t)t->value_count, sizeof *steady, "the tasks of a program");
+    if (!steady) return FV_ERROR_MEMORY;
+    fv_tape_find_steady(t, steady);
+    for (int32_t i = 0; i < p->task_count; i++) {
+        const fv_operation *o = &t->operation[p->task_operation[i]];
+        bool ahead = p->steady_count == i && o->output_count && steady[o->output];
+        if (ahead)
+            p->steady_count++;
+        else if (o->input_count > 1 && steady[t->operand[o->input + 1]])
+            p->task[i].version = &p->weights_seen;
+    }
+    fv_free(steady);
+    return FV_OK;
 }
 
 static void fill_tasks(fv_program *p) {
@@ -82,7 +94,6 @@ static void fill_tasks(fv_program *p) {
         fv_task_describe(t, i, task);
         for (int32_t k = 0; k < o->input_count; k++) p->tensor_value[p->tensor_count++] = t->operand[o->input + k];
         for (int32_t k = 0; k < o->output_count; k++) p->tensor_value[p->tensor_count++] = o->output + k;
-        task->version = weight_version(p, task, i);
         p->task_operation[p->task_count] = i;
         p->task_group[p->task_count++] = -1;
     }
@@ -110,7 +121,8 @@ static int prepare_kernels(fv_program *p) {
         int status = kernel->prepare ? kernel->prepare(c->device, task) : FV_OK;
         p->packed_bytes += (task->packed_bytes + 63) / 64 * 64;
         if (!status) continue;
-        if (kernel->release && task->kept) kernel->release(c->device, task); /* what a prepare that failed half-way has made */
+        if (kernel->release && task->kept)
+            kernel->release(c->device, task); /* what a prepare that failed half-way has made */
         if (fv_ok(c)) fv_fail(c, status, "%s: %s could not prepare it", fv_task_name(task, name), c->device_name);
         return status;
     }
@@ -121,7 +133,8 @@ int fv_program_make_tasks(fv_program *p) {
     int status = allocate_tasks(p);
     if (status) return status;
     fill_tasks(p);
-    status = ask_kernels(p);
+    status = find_steady(p);
+    if (!status) status = ask_kernels(p);
     return status ? status : prepare_kernels(p);
 }
 
@@ -168,6 +181,12 @@ static int upload_constants(fv_program *p) {
     return FV_OK;
 }
 
+static int allocate_steady(fv_program *p) {
+    if (p->steady_bytes)
+        p->steady = fv_device_alloc(p->object.context, p->steady_bytes, "what depends on weights only");
+    return p->steady_bytes && !p->steady ? FV_ERROR_MEMORY : FV_OK;
+}
+
 static int allocate_packed(fv_program *p) {
     if (!p->packed_bytes) return FV_OK;
     unsigned char *at = p->packed = fv_device_alloc(p->object.context, p->packed_bytes, "packed weights of a program");
@@ -199,6 +218,7 @@ int fv_program_input_memory(fv_program *p) {
 int fv_program_allocate(fv_program *p) {
     int status = allocate_regions(p);
     if (!status) status = allocate_arena(p);
+    if (!status) status = allocate_steady(p);
     if (!status) status = allocate_packed(p);
     return status ? status : upload_constants(p);
 }
@@ -218,6 +238,7 @@ void *fv_program_address(const fv_program *p, int32_t value) {
     if (place->offset < 0) return NULL;
     void *base = v->kind == FV_VALUE_INPUT      ? p->inputs
                  : v->kind == FV_VALUE_CONSTANT ? p->constants
+                 : fv_program_lasts(p, root)    ? p->steady
                  : p->store                     ? p->store->arena
                                                 : p->arena;
     return base ? (unsigned char *)base + place->offset : NULL;
@@ -245,15 +266,17 @@ void fv_program_forget_addresses(fv_program *p) {
 static int make_groups(fv_program *p) {
     fv_context *c = p->object.context;
     if (!c->backend->group || p->debug) return FV_OK;
-    int count = c->backend->group(c->device, p->task, p->task_count, p->group, p->task_count);
+    int count = c->backend->group(c->device, p->task + p->steady_count, p->task_count - p->steady_count, p->group,
+                                  p->task_count - p->steady_count);
     if (count < 0) {
         if (fv_ok(c)) fv_fail(c, count, "%s: groups of tasks could not be made", c->device_name);
         return count;
     }
     p->group_count = count;
-    int32_t end = 0;
+    int32_t end = p->steady_count;
     for (int32_t g = 0; g < count; g++) {
-        const fv_group *group = &p->group[g];
+        fv_group *group = &p->group[g];
+        group->first += p->steady_count;
         if (group->first < end || group->count < 1 || group->count > p->task_count - group->first)
             return fv_fail(c, FV_ERROR_INTERNAL, "%s: group %d of tasks %d..%d is not behind the one before it",
                            c->device_name, g, group->first, group->first + group->count - 1);

@@ -36,8 +36,8 @@ static void print_place(const fv_program *p, int32_t value, FILE *file) {
 
 static void print_task(const fv_program *p, int32_t i, FILE *file) {
     const fv_task *task = &p->task[i];
-    fprintf(file, "%5d%c %-32s %-20s ", i, p->task_group[i] >= 0 ? '|' : ' ', fv_op_name(task->op),
-            task->layer ? task->layer : "");
+    char mark = p->task_group[i] >= 0 ? '|' : i < p->steady_count ? '*' : ' ';
+    fprintf(file, "%5d%c %-32s %-20s ", i, mark, fv_op_name(task->op), task->layer ? task->layer : "");
     print_operands(p, task->input, task->input_count, file);
     fprintf(file, " -> ");
     print_operands(p, task->output, task->output_count, file);
@@ -58,6 +58,8 @@ int fv_program_print(const fv_program *p, FILE *file) {
     fprintf(file, "%d tasks on %s%s: arena %zu bytes, inputs %zu, constants %zu\n", p->task_count,
             p->object.context->device_name, p->debug ? ", debug" : "", p->arena_bytes, p->input_bytes,
             p->constant_bytes);
+    if (p->steady_count)
+        fprintf(file, "the first %d run when weights are new: %zu bytes last\n", p->steady_count, p->steady_bytes);
     for (int32_t i = 0; i < p->task_count; i++) print_task(p, i, file);
     for (int32_t g = 0; g < p->group_count; g++)
         fprintf(file, "group %d: tasks %d..%d%s%s\n", g, p->group[g].first, p->group[g].first + p->group[g].count - 1,
@@ -67,7 +69,7 @@ int fv_program_print(const fv_program *p, FILE *file) {
 
 double fv_program_flops(const fv_program *p) {
     double flops = 0;
-    for (int32_t i = 0; p && i < p->task_count; i++) {
+    for (int32_t i = p ? p->steady_count : 0; p && i < p->task_count; i++) {
         fv_cost cost = { 0 };
         fv_tape_cost(p->tape, p->task_operation[i], &cost);
         flops += cost.flops;
@@ -103,7 +105,7 @@ static int compare_lines(const void *a, const void *b) {
 
 static int32_t make_lines(const fv_program *p, line *lines) {
     int32_t count = 0;
-    for (int32_t i = 0; i < p->task_count; i += lines[count++].count) {
+    for (int32_t i = p->steady_count; i < p->task_count; i += lines[count++].count) {
         const fv_group *group = p->task_group[i] >= 0 ? &p->group[p->task_group[i]] : NULL;
         line *l = &lines[count];
         *l = (line){ .first = i,
@@ -173,14 +175,14 @@ static void print_lines(const fv_program *p, const line *lines, int32_t count, F
             sum.bytes * rate, "", count);
 }
 
-/* Medians over the runs, after one run to warm up. These are real runs: a training step trains. */
+/* Medians over the runs, after one run to warm up, in which what depends on weights only runs for all of them. These are real runs: a training step trains. */
 int fv_program_profile(fv_program *p, int runs, FILE *file) {
     fv_context *c = p ? p->object.context : NULL;
     if (!fv_ok(c)) return c ? c->status : FV_ERROR_ARGUMENT;
     if (runs < 1 || !file)
         return fv_fail(c, FV_ERROR_ARGUMENT, "fv_program_profile: %d runs, or no file to write to", runs);
     int status = fv_run(p);
-    if (status || !p->task_count) return status;
+    if (status || p->task_count == p->steady_count) return status;
     line *lines = fv_alloc(c, (size_t)p->task_count, sizeof *lines, "a profile");
     double *seconds = fv_alloc(c, (size_t)p->task_count, (size_t)runs * sizeof *seconds, "a profile");
     status = FV_ERROR_MEMORY;

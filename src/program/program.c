@@ -54,6 +54,7 @@ void fv_program_release(void *object) {
     fv_device_free(c, p->arena, p->arena_bytes);
     fv_device_free(c, p->inputs, p->input_bytes);
     fv_device_free(c, p->constants, p->constant_bytes);
+    fv_device_free(c, p->steady, p->steady_bytes);
     fv_device_free(c, p->packed, p->packed_bytes);
     void *const owned[] = { p->stores,         p->place,  p->bound,        p->task,  p->task_operation,
                             p->scratch_offset, p->tensor, p->tensor_value, p->group, p->task_group };
@@ -90,6 +91,7 @@ static int rewrite(fv_tape *t, fv_context *c, bool debug) {
     int status = FV_OK;
     if (!debug) {
         status = fv_tape_remove_dead(t);
+        if (!status) status = fv_tape_fold(t, c);
         if (!status) status = fv_tape_fuse(t, c);
     }
     if (!status) status = fv_tape_expand(t, c);
@@ -150,7 +152,9 @@ fv_program *fv_compile(fv_tape *tape) { return fv_compile_with(tape, NULL); }
 
 /* ---- Measuring --------------------------------------------------------------------------------------------------- */
 
-int64_t fv_program_bytes(const fv_program *p) { return p ? (int64_t)(p->arena_bytes + p->input_bytes + p->packed_bytes) : 0; }
+int64_t fv_program_bytes(const fv_program *p) {
+    return p ? (int64_t)(p->arena_bytes + p->input_bytes + p->steady_bytes + p->packed_bytes) : 0;
+}
 
 int fv_program_measure(fv_tape *tape, int64_t *arena_bytes) {
     *arena_bytes = 0;

@@ -1,13 +1,15 @@
 /* program.h - from tape to program: dead operations go, neighbours are fused by a table of patterns, every value gets its
  * place in one arena, kernels prepare themselves. A run is a loop over tasks and allocates nothing.
- *   rewrite.c  dead operations, expansion, splicing    fuse.c  patterns    plan.c  lifetimes, offsets    verify.c  the verifier
+ *   rewrite.c  dead operations, expansion, splicing    fold.c  what depends on weights only    fuse.c  patterns
+ *   plan.c  lifetimes, offsets    verify.c  the verifier
  *   prepare.c  tasks, kernels, addresses, groups    program.c  compile, measure, free    run.c  run, debug, read, write
  *   profile.c  print and profile    store.c  what outlives a step    cache.c  compiled programs of a store
  *
  * Memory. Temporaries and the scratch of kernels lie in the arena. A program of fv_compile has an arena of its own; cached
  * and shared programs use their store's, so what one keeps is readable until another one of that store runs. Inputs lie
  * in a buffer of the program, made at the first write or run and never reused, so an input written once serves many runs;
- * one that is bound before has no memory there. Constants lie in a third buffer, uploaded once. */
+ * one that is bound before has no memory there. Constants lie in a third buffer, uploaded once. What is computed from
+ * weights only, once for each version of them, and read at every run lies in a fourth. */
 #ifndef FV_PROGRAM_H
 #define FV_PROGRAM_H
 #include "program/store.h"
@@ -32,6 +34,8 @@ struct fv_program {
     fv_place *place;             /* by value */
     void **bound;                /* by value: inputs bound to device memory */
     fv_task *task; int32_t task_count;
+    int32_t steady_count;        /* the first so many read weights and constants only: they run when the weights are new */
+    uint64_t weights_seen;       /* version of the weights for which they have run; 0: none */
     int32_t *task_operation;     /* operation of each task: aliases have no task */
     int64_t *scratch_offset;     /* of each task, in the arena */
     int32_t supported, prepared; /* tasks, from the first on, whose kernel was asked and has been prepared */
@@ -42,6 +46,7 @@ struct fv_program {
     void *arena; size_t arena_bytes; /* own arena, when store is NULL */
     void *inputs; size_t input_bytes;
     void *constants; size_t constant_bytes;
+    void *steady; size_t steady_bytes; /* results of the steady tasks that others read */
     void *packed; size_t packed_bytes; /* of all tasks: weights that kernels keep in their own order */
     uint64_t arena_seen, region_seen; /* versions at which addresses were resolved */
     bool resolved, ran;          /* ran: kept values hold something, as long as the arena does not move */
@@ -66,6 +71,7 @@ void fv_programs_of_store_free(fv_store *);          /* cached ones go, others b
 
 /* Pieces, for tests. */
 int fv_tape_remove_dead(fv_tape *);
+int fv_tape_fold(fv_tape *, fv_context *);           /* batch norm into weights; what depends on weights only goes to the front */
 int fv_tape_fuse(fv_tape *, fv_context *);           /* only what the context's backend supports */
 int fv_tape_expand(fv_tape *, fv_context *);         /* fused operations that the backend lacks become what they stand for */
 int fv_tape_settle(fv_tape *);                       /* reshaped values placed in a store: their source goes there, or a copy */
@@ -90,7 +96,10 @@ int fv_program_allocate(fv_program *);               /* regions, arena, constant
 int fv_program_input_memory(fv_program *);
 int fv_program_resolve(fv_program *);                /* addresses and groups; does nothing while they hold */
 void fv_program_forget_addresses(fv_program *);
+/* By value: does it depend on weights and constants only? On none, if the tape writes weights. */
+void fv_tape_find_steady(const fv_tape *, bool *steady);
 int32_t fv_program_root(const fv_program *, int32_t value);     /* value whose memory it is */
+bool fv_program_lasts(const fv_program *, int32_t root);        /* made by a steady task, read by others */
 void *fv_program_address(const fv_program *, int32_t value);    /* NULL: none */
 void fv_program_place_inputs(fv_program *);          /* after planning or binding */
 fv_program *fv_program_build(fv_tape *, fv_store *arena_owner, bool debug); /* planned and verified, without device memory */

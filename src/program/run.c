@@ -1,5 +1,6 @@
 /* run.c - running a program and talking to it. A run looks nothing up and allocates nothing: once addresses are known it is
- * a loop over tasks and groups, or, on a device that can capture, the replay of what the second run recorded. */
+ * a loop over tasks and groups, or, on a device that can capture, the replay of what the second run recorded. Steady tasks
+ * run only where the weights are new, and before a capture or replay. */
 #include "program/program.h"
 #include <math.h>
 #include <string.h>
@@ -14,16 +15,25 @@ static int task_failed(fv_program *p, int32_t task, int status) {
     return status;
 }
 
-static int run_tasks(fv_program *p) {
+static int run_tasks(fv_program *p, int32_t first, int32_t end) {
     const fv_backend *b = p->object.context->backend;
     fv_device *device = p->object.context->device;
-    for (int32_t i = 0; i < p->task_count;) {
+    for (int32_t i = first; i < end;) {
         const fv_group *group = p->task_group[i] >= 0 ? &p->group[p->task_group[i]] : NULL;
         int status = group ? b->group_run(device, p->task, group) : b->kernels[p->task[i].op].run(device, &p->task[i]);
         if (status) return task_failed(p, i, status);
         i += group ? group->count : 1;
     }
     return FV_OK;
+}
+
+/* Each count only rises, so their sum stays the same only if all do. */
+static int run_steady(fv_program *p) {
+    uint64_t version = 1;
+    for (int32_t i = 0; i < p->store_count; i++) version += p->stores[i]->written;
+    if (p->weights_seen == version) return FV_OK;
+    p->weights_seen = version;
+    return run_tasks(p, 0, p->steady_count);
 }
 
 /* ---- Debug ------------------------------------------------------------------------------------------------------- */
@@ -53,7 +63,7 @@ static int run_captured(fv_program *p) {
     if (!p->graph) {
         status = b->capture_begin(c->device);
         if (status) return status;
-        status = run_tasks(p);
+        status = run_tasks(p, p->steady_count, p->task_count);
         int ended = b->capture_end(c->device, &p->graph); /* on every path: a device must not stay in capture */
         if (!status) status = ended;
     }
@@ -74,10 +84,10 @@ int fv_run(fv_program *p) {
     if (!fv_ok(c)) return c ? c->status : FV_ERROR_ARGUMENT;
     int status = addresses_hold(p) ? FV_OK : fv_program_resolve(p);
     if (!status && p->debug) status = poison(p);
+    if (!status) status = run_steady(p);
     if (status) return status;
-    bool capture =
-        c->capture && c->backend->capture_begin && c->backend->replay && !p->debug && p->runs > 0;
-    status = capture ? run_captured(p) : run_tasks(p);
+    bool capture = c->capture && c->backend->capture_begin && c->backend->replay && !p->debug && p->runs > 0;
+    status = capture ? run_captured(p) : run_tasks(p, p->steady_count, p->task_count);
     if (status && fv_ok(c)) fv_fail(c, status, "%s: a captured program failed", c->device_name);
     p->runs++;
     p->ran = true;

@@ -156,28 +156,39 @@ static int check_placed(const fv_program *p, span *spans, const int32_t *first, 
     return status;
 }
 
-static int check_memory(const fv_program *p) {
+/* The temporaries of the arena or, if they last, of the buffer for those that a steady task makes and another reads: there
+ * each must have its place for ever. */
+static int32_t temporaries(const fv_program *p, bool lasting, const int32_t *first, const int32_t *last, span *spans) {
     const fv_tape *t = p->tape;
-    size_t values = (size_t)t->value_count, tasks = (size_t)p->task_count;
-    int32_t *first = fv_alloc(p->object.context, values, 2 * sizeof *first, "the verifier"), count = 0;
+    int32_t count = 0;
+    for (int32_t v = 1; v < t->value_count; v++) {
+        int32_t root = fv_program_root(p, v);
+        if (first[v] < 0 || t->value[v].kind != FV_VALUE_TEMPORARY || fv_value_in_store(&t->value[v]) ||
+            p->place[root].offset < 0 || (first[v] < p->steady_count && last[v] >= p->steady_count) != lasting)
+            continue;
+        int64_t begin = p->place[root].offset, end = begin + p->place[v].bytes;
+        spans[count++] =
+            lasting ? (span){ begin, end, 0, p->task_count, v } : (span){ begin, end, first[v], last[v], v };
+    }
+    return count;
+}
+
+static int check_memory(const fv_program *p) {
+    size_t values = (size_t)p->tape->value_count, tasks = (size_t)p->task_count;
+    int32_t *first = fv_alloc(p->object.context, values, 2 * sizeof *first, "the verifier");
     span *spans = fv_alloc(p->object.context, values + tasks, sizeof *spans, "the verifier");
     int status = FV_ERROR_MEMORY;
     if (first && spans) {
         int32_t *last = first + values;
         find_spans(p, first, last);
-        for (int32_t v = 1; v < t->value_count; v++) {
-            int32_t root = fv_program_root(p, v);
-            if (first[v] < 0 || t->value[v].kind != FV_VALUE_TEMPORARY || fv_value_in_store(&t->value[v]) ||
-                p->place[root].offset < 0)
-                continue;
-            spans[count++] =
-                (span){ p->place[root].offset, p->place[root].offset + p->place[v].bytes, first[v], last[v], v };
-        }
+        int32_t count = temporaries(p, true, first, last, spans);
+        status = check_spans(p, spans, count, "buffer of what lasts", (int64_t)p->steady_bytes);
+        count = temporaries(p, false, first, last, spans);
         for (int32_t i = 0; i < p->task_count; i++)
             if (p->task[i].scratch_bytes)
                 spans[count++] =
                     (span){ p->scratch_offset[i], p->scratch_offset[i] + (int64_t)p->task[i].scratch_bytes, i, i, -1 };
-        status = check_spans(p, spans, count, "arena", (int64_t)p->arena_bytes);
+        if (!status) status = check_spans(p, spans, count, "arena", (int64_t)p->arena_bytes);
         if (!status) status = check_placed(p, spans, first, last);
     }
     fv_free(spans);
