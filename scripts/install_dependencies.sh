@@ -5,6 +5,7 @@
 #   scripts/install_dependencies.sh              compiler and libraries: enough for `make` and `make install`
 #   scripts/install_dependencies.sh --test       and cmocka, for `make check`
 #   scripts/install_dependencies.sh --full       and valgrind and clang, for `make check-full`
+#   scripts/install_dependencies.sh --arm        and a cross compiler and QEMU, for scripts/check_arm.sh
 #   --dry-run                                    prints the command instead of running it
 set -u
 
@@ -16,6 +17,7 @@ for option; do
     case $option in
         --test) wanted="build test" ;;
         --full) wanted="build test full" ;;
+        --arm) wanted="build test full arm" ;;
         --dry-run) dry_run=yes ;;
         -h | --help) usage && exit 0 ;;
         *) usage >&2 && exit 2 ;;
@@ -38,6 +40,8 @@ test   module:cmocka        libcmocka-dev      libcmocka-devel     cmocka
 full   command:valgrind     valgrind           valgrind            valgrind
 full   command:clang        clang              clang               clang
 full   clang-openmp:        libomp-dev         libomp-devel        openmp
+arm    command:aarch64-linux-gnu-gcc  gcc-aarch64-linux-gnu  gcc-aarch64-linux-gnu  aarch64-linux-gnu-gcc
+arm    command:qemu-aarch64           qemu-user              qemu-user              qemu-user
 '
 
 compiles() { echo "#include <$1>" | "${2:-gcc}" ${3:+"$3"} -x c -fsyntax-only - 2>/dev/null; }

@@ -4,7 +4,7 @@
  * in test_cuda.sh. Skipped where the plugin was not built. */
 #define _GNU_SOURCE
 #include "core/core.h"
-#include "cuda/fake.h"
+#include "cuda/fake_control.h"
 #include <dlfcn.h>
 #include <limits.h>
 #include <math.h>
