@@ -5,7 +5,7 @@
  * selection; skipped where the plugin was not built, because there is no toolkit or no cuDNN. */
 #define _GNU_SOURCE
 #include "cuda/devices.h"
-#include "cuda/fake.h"
+#include "cuda/fake_control.h"
 #include "net/net.h"
 #include <dlfcn.h>
 #include <limits.h>

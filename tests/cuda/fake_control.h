@@ -25,7 +25,10 @@ typedef struct fake_control {
     long varying_plans, tensor_core_plans, narrowing_plans; /* not repeating, with tensor cores, with narrower inputs */
 } fake_control;
 #ifdef __cplusplus
-extern "C"
+extern "C" {
 #endif
 extern FAKE_API fake_control fake;
+#ifdef __cplusplus
+}
+#endif
 #endif
