@@ -13,7 +13,7 @@
 volatile sig_atomic_t options_stop;
 
 enum { KEY_DATA = 256, KEY_EPOCHS, KEY_LR, KEY_MOMENTUM, KEY_DECAY, KEY_OPT, KEY_SCHED, KEY_WARMUP, KEY_SEED, KEY_DEVICE, KEY_THREADS,
-       KEY_LIMIT, KEY_OUTPUT, KEY_RESUME, KEY_EVALUATE, KEY_SUMMARY, KEY_AUGMENT, KEY_NO_AUGMENT, KEY_PRECISION, KEY_DETERMINISTIC,
+       KEY_LIMIT, KEY_LIMIT_TEST, KEY_OUTPUT, KEY_RESUME, KEY_EVALUATE, KEY_SUMMARY, KEY_AUGMENT, KEY_NO_AUGMENT, KEY_PRECISION, KEY_DETERMINISTIC, KEY_NO_CAPTURE,
        KEY_JSON, KEY_SYNTHETIC, KEY_VARIANT };
 
 static const struct argp_option table[] = {
@@ -22,6 +22,7 @@ static const struct argp_option table[] = {
     { "data-dir", KEY_DATA, "DIR", 0, "Folder of the data (default: FOVEA_DATA, then ~/.cache/fovea)", 1 },
     { "synthetic", KEY_SYNTHETIC, 0, 0, "Train on drawn digits instead of a data set", 1 },
     { "limit-train", KEY_LIMIT, "N", 0, "Use the first N training samples only", 1 },
+    { "limit-test", KEY_LIMIT_TEST, "N", 0, "Use the first N test samples only", 1 },
     { "augment", KEY_AUGMENT, 0, 0, "Flip and shift the training images (default)", 1 },
     { "no-augment", KEY_NO_AUGMENT, 0, 0, "Take the training images as they are", 1 },
     { 0, 0, 0, 0, "How", 2 },
@@ -38,7 +39,8 @@ static const struct argp_option table[] = {
     { "device", KEY_DEVICE, "NAME", 0, "auto, cpu, cuda, cuda:N or reference", 3 },
     { "threads", KEY_THREADS, "N", 0, "Threads of the CPU", 3 },
     { "precision", KEY_PRECISION, "NAME", 0, "f32", 3 },
-    { "deterministic", KEY_DETERMINISTIC, 0, 0, "Refuse operations whose results vary (the CPU has none)", 3 },
+    { "deterministic", KEY_DETERMINISTIC, 0, 0, "Refuse operations whose results vary (no device uses any)", 3 },
+    { "no-capture", KEY_NO_CAPTURE, 0, 0, "A GPU launches each step anew instead of replaying it: for debugging", 3 },
     { 0, 0, 0, 0, "Files", 4 },
     { "output", KEY_OUTPUT, "DIR", 0, "Folder of checkpoints, history.csv and curves.svg (default: runs/PROGRAM/NUMBER)", 4 },
     { "resume", KEY_RESUME, "FILE", 0, "Go on from a last.h5", 4 },
@@ -88,6 +90,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         o->synthetic = true;
         break;
     case KEY_LIMIT: o->limit_train = whole(state, "limit-train", text, 1, LONG_MAX); break;
+    case KEY_LIMIT_TEST: o->limit_test = whole(state, "limit-test", text, 1, LONG_MAX); break;
     case KEY_AUGMENT:
     case KEY_NO_AUGMENT:
         if (!o->augments) argp_error(state, "this program does not augment its images");
@@ -108,6 +111,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case KEY_THREADS: o->threads = (int)whole(state, "threads", text, 1, 1024); break;
     case KEY_PRECISION: word(state, "precision", text, "f32"); break;
     case KEY_DETERMINISTIC: o->deterministic = true; break;
+    case KEY_NO_CAPTURE: o->no_capture = true; break;
     case KEY_OUTPUT: o->output = text; break;
     case KEY_RESUME: o->resume = text; break;
     case KEY_EVALUATE: o->evaluate = text; break;
@@ -180,7 +184,8 @@ fv_context *options_open(options *o, int argc, char **argv) {
     argp_program_version_hook = print_version;
     argp_parse(&(struct argp){ .options = table, .parser = parse, .doc = about }, argc, argv, 0, NULL, o);
 
-    fv_context *ctx = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = o->device, .threads = o->threads, .seed = o->seed });
+    fv_context *ctx = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = o->device, .threads = o->threads, .seed = o->seed,
+                                                        .no_capture = o->no_capture });
     if (!ctx || fv_error(ctx)) {
         fprintf(stderr, "%s: %s\n", o->program, ctx ? fv_error(ctx) : "out of memory");
         int status = ctx && fv_error_status(ctx) == FV_ERROR_ARGUMENT ? 2 : 1;
@@ -209,7 +214,8 @@ fv_dataset *options_data(options *o, fv_context *ctx, const char *name, fv_split
     fv_dataset *data = o->synthetic ? fv_digits(ctx, split == FV_TRAIN ? 20000 : 4000, split == FV_TRAIN ? 1 : 2)
                      : !strcmp(name, "cifar10") ? fv_cifar10(ctx, o->data_dir, split)
                                                 : fv_mnist(ctx, o->data_dir, split);
-    if (split == FV_TRAIN && o->limit_train && o->limit_train < fv_dataset_count(data)) data = fv_dataset_take(data, 0, o->limit_train);
+    long limit = split == FV_TRAIN ? o->limit_train : o->limit_test;
+    if (limit && limit < fv_dataset_count(data)) data = fv_dataset_take(data, 0, limit);
     if (split == FV_TRAIN) o->train_samples = (long)fv_dataset_count(data);
     return data;
 }

@@ -17,9 +17,9 @@ typedef struct options {
     /* set from the command line */
     const char *variant, *data_dir, *device, *output, *resume, *evaluate;
     int threads;
-    long limit_train;
+    long limit_train, limit_test;
     uint64_t seed;
-    bool summary, augment, synthetic, json, quiet, deterministic;
+    bool summary, augment, synthetic, json, quiet, deterministic, no_capture;
     long train_samples;           /* set by options_data */
     char folder[512];             /* where checkpoints, history.csv and curves.svg go     */
     char arguments[512];          /* what determines the training, as JSON for checkpoints */

@@ -97,6 +97,7 @@ typedef struct fv_open_options {
     size_t memory_limit;   /* bytes on the device; 0: none                                                       */
     void (*log)(void *user, const char *line); /* told what the library decided, a sentence at a time; optional   */
     void *log_user;
+    bool no_capture;       /* a GPU launches each step anew, where it would capture and replay it: for debugging */
 } fv_open_options;
 
 /* Never NULL but for lack of a few bytes: a context that failed to open carries its error and does nothing else. */

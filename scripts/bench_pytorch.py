@@ -4,9 +4,10 @@
     python3 -m venv ~/peers && ~/peers/bin/pip install torch            # once, outside the source tree
     ~/peers/bin/python scripts/bench_pytorch.py                         # all models, 1 and 2 threads: most of an hour
     ~/peers/bin/python scripts/bench_pytorch.py lenet5:128 --mode train --threads 2 --rounds 3 --seconds 0.5
+    ~/peers/bin/python scripts/bench_pytorch.py --device cuda           # on a GPU, in TF32 on both sides; --precision f32: all digits
 
 For each model, batch, mode and number of threads PyTorch runs in up to four ways: eager and torch.compile, contiguous and
-channels-last. A round measures Fovea and then each of these for --seconds; the figure of a way is the median over the rounds, so that
+channels-last; on a GPU also compiled and captured into CUDA graphs ("graphs"), as Fovea captures its steps. A round measures Fovea and then each of these for --seconds; the figure of a way is the median over the rounds, so that
 what the machine does besides meets all of them alike. The table gives images a second and Fovea's ratio to PyTorch's best way.
 
 Both sides train by SGD with momentum 0.9 on a batch that lies in memory, gradients set to nothing before each step; inference is without
@@ -22,7 +23,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 TRAINING = {"lenet5": 128, "mlp": 128, "alexnet_cifar": 128, "vgg11_bn_cifar": 64, "resnet18_cifar": 64, "mobilenet_cifar": 64}
 INFERENCE = (128, 1)
-WAYS = [(how, layout) for how in ("eager", "compile") for layout in ("contiguous", "channels_last")]
+WAYS = [(how, layout) for how in ("eager", "compile", "graphs") for layout in ("contiguous", "channels_last")]
 
 
 # ---- the networks, as src/models builds them ---------------------------------------------------------------------------------------
@@ -75,15 +76,17 @@ def build(name):
     return nn.Sequential(*layers)
 
 
-def make_step(name, batch, mode, how, layout):
-    """A function that does one step."""
+def make_step(name, batch, mode, how, layout, device):
+    """A function that starts one step; on a GPU it returns before the step is done."""
     import torch
     torch.manual_seed(1)
     shape = (batch, 1, 28, 28) if name in ("lenet5", "mlp") else (batch, 3, 32, 32)
     form = torch.channels_last if layout == "channels_last" else torch.contiguous_format
-    net, x, y = build(name).to(memory_format=form), torch.rand(shape).to(memory_format=form), torch.randint(0, 10, (batch,))
+    net, x = build(name).to(device, memory_format=form), torch.rand(shape).to(device, memory_format=form)
+    y = torch.randint(0, 10, (batch,)).to(device)
     net.train(mode == "train")
-    run = torch.compile(net) if how == "compile" else net
+    run = {"eager": lambda: net, "compile": lambda: torch.compile(net),
+           "graphs": lambda: torch.compile(net, mode="reduce-overhead")}[how]()
     if mode == "infer":
         def step():
             with torch.inference_mode():
@@ -101,25 +104,34 @@ def make_step(name, batch, mode, how, layout):
 
 # ---- measuring ---------------------------------------------------------------------------------------------------------------------
 
-def median_seconds(step, seconds):
-    """As fovea bench does it: each sample is as many steps as fill five milliseconds."""
+def wait(device):
+    if device == "cuda":
+        import torch
+        torch.cuda.synchronize()
+
+
+def median_seconds(step, seconds, device):
+    """As fovea bench does it: each sample is as many steps as fill five milliseconds, and ends when the device is done."""
+    wait(device)
     begin = time.perf_counter()
     step()
+    wait(device)
     runs = max(1, round(5e-3 / max(time.perf_counter() - begin, 1e-7)))
     samples, begin = [], time.perf_counter()
     while len(samples) < 3 or time.perf_counter() - begin < seconds:
         first = time.perf_counter()
         for _ in range(runs):
             step()
+        wait(device)
         samples.append((time.perf_counter() - first) / runs)
     return statistics.median(samples)
 
 
 def fovea(args, name, batch, mode, threads):
-    command = [args.fovea, "bench", f"{name}:{batch}", "--mode", mode, "--threads", str(threads), "--device", "cpu", "--json",
+    command = [args.fovea, "bench", f"{name}:{batch}", "--mode", mode, "--threads", str(threads), "--device", args.device, "--json",
                "--seconds", str(args.seconds)]
     time.sleep(0.3)  # PyTorch's threads stop waiting awake
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ, FOVEA_TF32="0" if args.precision == "f32" else "1"))
     if done.returncode:
         sys.exit(f"bench_pytorch: {' '.join(command)} ended with {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])["results"][0]["images_per_second"]
@@ -134,9 +146,10 @@ def measure(args, name, batch, mode, threads):
         if way[0] not in args.ways or (name == "mlp" and way[1] == "channels_last"):
             continue
         try:
-            steps[way] = make_step(name, batch, mode, *way)
+            steps[way] = make_step(name, batch, mode, *way, args.device)
             for _ in range(3):
                 steps[way]()
+            wait(args.device)
         except Exception as error:  # no compiler, say: the other ways count
             steps.pop(way, None)
             print(f"bench_pytorch: {name}, {' '.join(way)}: {str(error).splitlines()[0]}", file=sys.stderr)
@@ -144,7 +157,7 @@ def measure(args, name, batch, mode, threads):
     for _ in range(args.rounds):
         figures["fovea"].append(fovea(args, name, batch, mode, threads))
         for way, step in steps.items():
-            figures.setdefault(way, []).append(batch / median_seconds(step, args.seconds))
+            figures.setdefault(way, []).append(batch / median_seconds(step, args.seconds, args.device))
     return {way: statistics.median(of_rounds) for way, of_rounds in figures.items()}
 
 
@@ -154,18 +167,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL[:BATCH]", help=f"of {', '.join(TRAINING)} (default all)")
     parser.add_argument("--mode", choices=("train", "infer", "both"), default="both")
-    parser.add_argument("--threads", default="1,2", help="numbers of threads (default 1,2)")
-    parser.add_argument("--ways", default="eager,compile", help="eager, compile or both (default)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("tf32", "f32"), default="tf32", help="of f32 products on a GPU, on both sides (default tf32)")
+    parser.add_argument("--threads", help="numbers of threads (default 1,2; with a GPU 1)")
+    parser.add_argument("--ways", help="of eager, compile, graphs (default: eager,compile; with a GPU all)")
     parser.add_argument("--rounds", type=int, default=5, help="default 5")
     parser.add_argument("--seconds", type=float, default=1, help="of each figure in a round (default 1)")
     parser.add_argument("--fovea", metavar="PROGRAM", default=os.path.join(HERE, "..", "build", "bin", "fovea"))
     parser.add_argument("--json", action="store_true", help="end with one JSON object on a line of its own")
     args = parser.parse_args()
-    args.ways = args.ways.split(",")
-    if args.rounds < 1 or not set(args.ways) <= {"eager", "compile"}:
-        parser.error("--rounds is at least 1, --ways eager, compile or both")
+    args.ways = (args.ways or ("eager,compile" if args.device == "cpu" else "eager,compile,graphs")).split(",")
+    args.threads = args.threads or ("1,2" if args.device == "cpu" else "1")
+    if args.rounds < 1 or not set(args.ways) <= {"eager", "compile", "graphs"} or (args.device == "cpu" and "graphs" in args.ways):
+        parser.error("--rounds is at least 1, --ways of eager, compile and, on a GPU, graphs")
 
     import torch
+    if args.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("bench_pytorch: this PyTorch finds no GPU")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
+    torch.backends.cudnn.benchmark = True  # PyTorch at its best: it may time cuDNN's engines
     cases = []
     for text in args.models or TRAINING:
         name, _, batch = text.partition(":")
@@ -175,7 +195,8 @@ def main():
             cases.append((name, int(batch or TRAINING[name]), "train"))
         if args.mode != "train":
             cases += [(name, size, "infer") for size in ((int(batch),) if batch else INFERENCE)]
-    print(f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}; images a second, medians of {args.rounds} rounds\n")
+    where = torch.backends.cpu.get_cpu_capability() if args.device == "cpu" else f"{torch.cuda.get_device_name()}, {args.precision}"
+    print(f"PyTorch {torch.__version__}, {where}; images a second, medians of {args.rounds} rounds\n")
     titles = [" ".join(way).replace("_", "-") for way in WAYS if way[0] in args.ways]
     head = ["model", "batch", "mode", "threads", *titles, "Fovea", "ratio"]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head), flush=True)

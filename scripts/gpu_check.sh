@@ -8,8 +8,10 @@
 #                                                              build/gpu, so that the other machine needs neither HDF5 nor a compiler
 #   scripts/gpu_check.sh --emulated [...]                      the same script on the emulated GPU, to test the script itself
 #
-# Steps: device operations lenet capture repeat resume cpu cifar sanitizer speed
-# MNIST and CIFAR-10 are found as the programs find them (FOVEA_DATA, --data-dir of the programs); steps without data are skipped.
+# Steps: device operations lenet capture repeat resume cpu cifar sanitizer speed pytorch
+# MNIST and CIFAR-10 are found as the programs find them (FOVEA_DATA, then ~/.cache/fovea); without MNIST the steps that need no accuracy
+# train on drawn digits, the others are skipped.
+# shellcheck disable=SC2086 # $drawn, $small_test and $small are lists of words
 set -u
 cd "$(dirname "$0")/.." || exit 2
 
@@ -29,7 +31,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-steps=${steps:-device operations lenet capture repeat resume cpu cifar sanitizer speed}
+steps=${steps:-device operations lenet capture repeat resume cpu cifar sanitizer speed pytorch}
 
 programs="lenet_mnist cnn_mnist alexnet_cifar vgg_cifar fovea test_operations"
 
@@ -108,6 +110,12 @@ limited() { # no single program may use up the time
 }
 few=${emulated:+128} # images: the emulated GPU is slow
 less() { echo "${few:-$1}"; }
+[ -n "$emulated" ] && small_test="--limit-test 64"
+data=${FOVEA_DATA:-$HOME/.cache/fovea}
+drawn=--synthetic
+for file in "$data"/train-images* "$data"/mnist/train-images* "$data"/MNIST/raw/train-images*; do
+    [ -z "$emulated" ] && [ -e "$file" ] && drawn=
+done
 
 # ---- the steps ----------------------------------------------------------------------------------------------------------
 
@@ -127,7 +135,8 @@ step_operations() {
 }
 
 step_lenet() {
-    limited "$bin/lenet_mnist" --device cuda --epochs "$([ -n "$emulated" ] && echo 1 || echo 5)" ${few:+--limit-train $few} --output "$out/lenet" -q --json || return
+    [ -z "$emulated" ] && [ -n "$drawn" ] && { echo "there is no MNIST in $data"; return 77; }
+    limited "$bin/lenet_mnist" $drawn ${small_test:-} --device cuda --epochs "$([ -n "$emulated" ] && echo 1 || echo 5)" ${few:+--limit-train $few} --output "$out/lenet" -q --json || return
     accuracy=$(json "$out/lenet.log" test_accuracy)
     say "test accuracy $accuracy, $(json "$out/lenet.log" train_images_per_second) images/s"
     [ -n "$emulated" ] || awk -v a="$accuracy" 'BEGIN { exit !(a >= 0.985) }'
@@ -140,12 +149,12 @@ train() { # folder, further options: a short training, with dropout and augmenta
     if [ -n "$emulated" ]; then set -- lenet_mnist "$@"; else set -- cnn_mnist --augment "$@"; fi
     program=$1
     shift
-    limited "$bin/$program" --device cuda --epochs 2 --limit-train "$(less 4096)" --output "$folder" -q --json "$@"
+    ${runner:-limited} "$bin/$program" --device cuda $drawn ${small_test:-} --epochs 2 --limit-train "$(less 4096)" --output "$folder" -q --json "$@"
 }
 
 step_capture() {
     train "$out/captured" || return
-    FOVEA_CAPTURE=0 train "$out/eager" || return
+    train "$out/eager" --no-capture || return
     say "last.h5 of captured and eager steps: same bytes"
     cmp "$out/captured/last.h5" "$out/eager/last.h5"
 }
@@ -156,36 +165,55 @@ step_repeat() {
     cmp "$out/first/last.h5" "$out/second/last.h5"
 }
 
+# A run that is killed once it has written a checkpoint, and then goes on, against one that was left alone.
 step_resume() {
-    train "$out/half" --epochs 1 || return
-    train "$out/resumed" --resume "$out/half/last.h5" || return
-    # The schedule knows the number of epochs, so these are other numbers than those of one run; equal bytes after a kill are
-    # what tests/test_programs.sh compares.
-    say "a run of one epoch goes on from its last.h5; test loss $(json "$out/resume.log" test_loss)"
-    [ -s "$out/resumed/last.h5" ]
+    train "$out/whole" || return
+    rm -rf "$out/killed"
+    runner=exec train "$out/killed" & # so that this process is the program
+    running=$!
+    waited=0
+    until [ -s "$out/killed/last.h5" ] || [ $waited -gt 600 ] || ! kill -0 $running 2>/dev/null; do sleep 0.1; waited=$((waited + 1)); done
+    kill -KILL $running 2>/dev/null
+    wait $running
+    cut=$?
+    [ $cut -eq 0 ] || train "$out/killed" --resume "$out/killed/last.h5" || return
+    say "$([ $cut -eq 0 ] && echo 'the run had ended before it could be killed' || echo 'killed after a checkpoint and gone on'): same bytes as a run left alone"
+    cmp "$out/whole/last.h5" "$out/killed/last.h5"
 }
 
+# The losses of each epoch in strict f32: other orders of the sums, so equal but for rounding, which training enlarges.
 step_cpu() {
-    FOVEA_TF32=0 limited "$bin/lenet_mnist" --device cuda --epochs 1 --limit-train "$(less 8192)" --output "$out/gpu" -q --json || return
-    gpu=$(json "$out/cpu.log" test_loss)
-    limited "$bin/lenet_mnist" --device cpu --epochs 1 --limit-train "$(less 8192)" --output "$out/cpu" -q --json || return
-    cpu=$(json "$out/cpu.log" test_loss)
-    say "test loss $gpu on the GPU, $cpu on the CPU"
-    awk -v a="$gpu" -v b="$cpu" 'BEGIN { d = a - b; if (d < 0) d = -d; exit !(d <= 2e-3 * b) }'
+    epochs=$([ -n "$emulated" ] && echo 1 || echo 3)
+    for device in cuda cpu; do
+        FOVEA_TF32=0 limited "$bin/lenet_mnist" $drawn ${small_test:-} --device $device --epochs "$epochs" --limit-train "$(less 8192)" --output "$out/curve-$device" -q --json || return
+        tail -n +2 "$out/curve-$device/history.csv" | cut -d, -f1,4,6 >"$out/curve-$device.csv"
+    done
+    paste -d, "$out/curve-cuda.csv" "$out/curve-cpu.csv" | awk -F, '
+        function apart(a, b) { return (a > b ? a - b : b - a) / b }
+        { for (i = 2; i <= 3; i++) if (apart($i, $(i + 3)) > worst) worst = apart($i, $(i + 3))
+          line = line sprintf(" epoch %d: %.5f and %.5f;", $1 + 1, $2, $5) }
+        END { printf "training losses of GPU and CPU,%s at most %.2g apart", line, worst; exit !(NR > 0 && worst <= 1e-2) }' >"$out/$step.figure"
 }
 
+# Three epochs of 5,000 images beside the CPU, at a rate where training is calm; then of all images, for the accuracy and the speed.
 step_cifar() {
     [ -n "$emulated" ] && return 77
     figures=
     for net in alexnet_cifar vgg_cifar; do
-        limited "$bin/$net" --device cuda --epochs 3 --output "$out/$net" -q --json >"$out/$net.log" 2>&1 || {
-            grep -q 'CIFAR' "$out/$net.log" && ! [ -s "$out/$net/history.csv" ] && return 77
-            cat "$out/$net.log"
-            return 1
-        }
-        figures="$figures $net: accuracy $(json "$out/$net.log" test_accuracy), $(json "$out/$net.log" train_images_per_second) images/s;"
+        small="--epochs 3 --limit-train 5000 --lr 0.01"
+        for device in cuda cpu; do
+            limited "$bin/$net" --device $device $small --output "$out/$net-$device" -q --json >"$out/$net-$device.log" 2>&1 || {
+                cat "$out/$net-$device.log"
+                grep -q 'CIFAR' "$out/$net-$device.log" && ! [ -s "$out/$net-$device/history.csv" ] && return 77
+                return 1
+            }
+        done
+        gpu=$(json "$out/$net-cuda.log" test_accuracy) cpu=$(json "$out/$net-cpu.log" test_accuracy)
+        limited "$bin/$net" --device cuda --epochs 3 --output "$out/$net" -q --json >"$out/$net.log" 2>&1 || { cat "$out/$net.log"; return 1; }
+        figures="$figures $net: accuracy $gpu (CPU $cpu) from 5,000 images, $(json "$out/$net.log" test_accuracy) from all, $(json "$out/$net.log" train_images_per_second) images/s;"
+        awk -v a="$gpu" -v b="$cpu" 'BEGIN { d = a - b; exit !(d > -0.05) }' || { say "three epochs:$figures too far below the CPU"; return 1; }
     done
-    say "three epochs,$figures"
+    say "three epochs:$figures"
 }
 
 step_sanitizer() {
@@ -209,6 +237,15 @@ step_speed() {
     say "$(tail -n 1 "$out/speed.log" | cut -c1-400)"
 }
 
+# PyTorch, if it is installed and finds the GPU, trains and infers the same networks; the table goes into the report.
+step_pytorch() {
+    [ -n "$emulated" ] && return 77
+    python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null || { echo "no PyTorch with a GPU"; return 77; }
+    # Its libraries are its own: ours before them could be of another version.
+    limited python3 scripts/bench_pytorch.py --device cuda --fovea "$bin/fovea" --rounds 3 --seconds 0.3 --json lenet5:128 alexnet_cifar:512 vgg11_bn_cifar:512 resnet18_cifar:512 || return
+    say "$(sed -n 's/.*"results": \(.*\)}/\1/p' "$out/pytorch.log" | grep -o '"model": "[^"]*"\|"mode": "[^"]*"\|"ratio": [0-9.]*' | sed 's/.*: //; s/"//g' | paste -sd' ' | cut -c1-400)"
+}
+
 for step in $steps; do
     rm -f "$out/$step.figure"
     run_step "$step"
@@ -223,7 +260,9 @@ done
     echo
     echo "| step | result | seconds | |"
     echo "|---|---|---:|---|"
-    sed 's/{"step": "\(.*\)", "result": "\(.*\)", "seconds": \(.*\), "figure": "\(.*\)"}/| \1 | \2 | \3 | \4 |/' "$out/report.json"
+    sed 's/{"step": "\([^"]*\)", "result": "\(.*\)", "seconds": \(.*\), "figure": "\(.*\)"}/| \1 | \2 | \3 | \4 |/' "$out/report.json"
+    grep -h '^|' "$out/pytorch.log" 2>/dev/null | sed '1i\
+'
 } >"$out/report.md"
 echo "report: $out/report.md"
 exit $failed

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 static fake_control *gpu; /* of the emulated plugin */
+static bool no_capture;
 
 static void need_plugin(void) {
     if (!gpu) skip();
@@ -31,8 +32,8 @@ typedef struct outcome_of_training {
 } outcome_of_training;
 
 static fv_context *open_on(const char *device) {
-    return fv_open_with(
-        &(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = device, .threads = 1, .seed = 5 });
+    return fv_open_with(&(fv_open_options){
+        .struct_size = sizeof(fv_open_options), .device = device, .threads = 1, .seed = 5, .no_capture = no_capture });
 }
 
 static outcome_of_training train(const char *device) {
@@ -103,10 +104,10 @@ static void captured_steps_are_eager_steps(void **state) {
     gpu->calls = 0;
     const outcome_of_training captured = train("cuda");
     const long calls = gpu->calls;
-    setenv("FOVEA_CAPTURE", "0", 1);
+    no_capture = true;
     gpu->calls = 0;
     const outcome_of_training eager = train("cuda");
-    unsetenv("FOVEA_CAPTURE");
+    no_capture = false;
     if (gpu->calls <= calls) fail_msg("%ld calls eager, %ld captured: nothing was captured", gpu->calls, calls);
     same_training(&captured, &eager, 0);
 }
@@ -141,16 +142,102 @@ static void every_call_may_fail(void **state) {
     same_training(&sound, &again, 0);
 }
 
-/* Not enough memory on the device: one sentence with what was needed, and the context goes on. */
+/* ---- What is missing is said in one sentence ---------------------------------------------------------------------------- */
+
+static void opens_with(fv_status status, const char *sentence) {
+    fv_context *c = fv_open("cuda");
+    assert_int_equal(fv_error_status(c), status);
+    if (strcmp(fv_error(c), sentence)) fail_msg("'%s' is not '%s'", fv_error(c), sentence);
+    fv_close(c);
+    c = fv_open("auto"); /* goes on without it and says why, but for a GPU that is there and does not open */
+    if (gpu->no_image)
+        assert_int_equal(fv_error_status(c), status);
+    else if (fv_error(c) || strncmp(fv_device_line(c), "cpu, ", 5) || !strstr(fv_device_line(c), "(no CUDA: "))
+        fail_msg("auto: %s: %s", fv_error(c) ? fv_error(c) : "", fv_device_line(c));
+    fv_close(c);
+    nothing_is_left("after a refusal");
+}
+
+static void what_is_missing_is_said(void **state) {
+    need_plugin();
+    const int driver = gpu->driver;
+    gpu->driver = 0;
+    opens_with(FV_ERROR_DEVICE,
+               "device 'cuda' cannot be used: no NVIDIA driver is installed (libcuda.so.1 is missing)");
+    gpu->driver = 12040;
+    char wanted[200];
+    snprintf(
+        wanted, sizeof wanted,
+        "device 'cuda' cannot be used: the NVIDIA driver supports CUDA 12.4, this build needs %d.%d: update the driver",
+        driver / 1000, driver % 1000 / 10);
+    opens_with(FV_ERROR_DEVICE, wanted);
+    gpu->driver = driver;
+    gpu->no_device = 1;
+    opens_with(FV_ERROR_DEVICE,
+               "device 'cuda' cannot be used: the NVIDIA driver finds no GPU (CUDA_VISIBLE_DEVICES may hide it)");
+    gpu->no_device = 0;
+    gpu->no_image = 1;
+    gpu->device = 3;
+    opens_with(FV_ERROR_DEVICE,
+               "cuda:0: there is no code for emulated NVIDIA L40S (compute capability 8.9): build with CUDA_ARCH=89");
+    gpu->no_image = gpu->device = 0;
+    fv_context *c = fv_open("cuda:1");
+    assert_string_equal(fv_error(c), "device 'cuda:1': cuda has 1 device, counted from 0");
+    fv_close(c);
+    c = fv_open("auto");
+    if (!strstr(fv_device_line(c), "(chosen because it is there)"))
+        fail_msg("'%s' does not say why", fv_device_line(c));
+    fv_close(c);
+}
+
+/* Not enough memory on the device: one sentence with what was needed, what is free and which batch would fit; a smaller one
+ * then does. */
 static void too_little_memory_is_told(void **state) {
     need_plugin();
+    fv_context *c = open_on("cuda");
+    fv_net *net = fv_net_new(c, "wide");
+    fv_node x = fv_conv2d(net, fv_input(net, 28, 28, 1), .filters = 16, .kernel = 3);
+    fv_output(net, fv_dense(net, fv_flatten(net, fv_max_pool2d(net, x, .size = 2)), .units = 10));
+    fv_dataset *data = fv_digits(c, 64, 7);
     const size_t capacity = gpu->capacity;
-    gpu->capacity = 64 << 10;
-    const outcome_of_training o = train("cuda");
+    gpu->capacity = 4 << 20;
+    fv_fit(net, data, .epochs = 1, .batch_size = 64, .optimizer = fv_sgd(.learning_rate = 0.05f));
+    char sentence[1024];
+    snprintf(sentence, sizeof sentence, "%s", fv_error(c) ? fv_error(c) : "it fits");
+    assert_int_equal(fv_error_status(c), FV_ERROR_MEMORY);
+    if (!strstr(sentence, " needs ") || !strstr(sentence, " are free") || !strstr(sentence, "would fit"))
+        fail_msg("'%s' does not say what is needed, what is free and what would fit", sentence);
+    fv_clear_error(c);
+    fv_fit(net, data, .epochs = 1, .batch_size = 8, .optimizer = fv_sgd(.learning_rate = 0.05f));
+    if (fv_error(c)) fail_msg("a smaller batch: %s", fv_error(c));
     gpu->capacity = capacity;
-    assert_int_equal(o.status, FV_ERROR_MEMORY);
-    if (!strstr(o.sentence, "free")) fail_msg("'%s' does not say what is free", o.sentence);
+    fv_close(c);
     nothing_is_left("after too little memory");
+}
+
+/* A shape that cuDNN refuses is done by plain kernels, and the profile repeats cuDNN's words. */
+static void what_cudnn_refuses_is_shown(void **state) {
+    need_plugin();
+    gpu->no_plans = 1;
+    fv_context *c = open_on("cuda");
+    fv_net *net = fv_net_new(c, "plain");
+    fv_output(net, fv_conv2d(net, fv_input(net, 6, 6, 2), .filters = 3, .kernel = 3));
+    fv_tape *tape = fv_tape_new(c);
+    fv_value y =
+        fv_record(tape, net, FV_VALUES(fv_op_input(tape, (int64_t[]){ 1, 6, 6, 2 }, 4, FV_F32)), FV_MODE_INFER);
+    fv_keep(tape, y);
+    fv_program *program = fv_compile(tape);
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *stream = open_memstream(&text, &bytes);
+    fv_program_profile(program, 1, stream);
+    fclose(stream);
+    gpu->no_plans = 0;
+    if (fv_error(c) || !strstr(text, "plain kernel: cuDNN has no plan ("))
+        fail_msg("%s\n%s", fv_error(c) ? fv_error(c) : "", text);
+    free(text);
+    fv_close(c);
+    nothing_is_left("after a plain kernel");
 }
 
 /* Every operation has a kernel here, but for those that only rename memory. */
@@ -185,6 +272,7 @@ int main(void) {
         cmocka_unit_test(every_operation_is_there),          cmocka_unit_test(trains_as_the_cpu_does),
         cmocka_unit_test(does_not_depend_on_when_work_runs), cmocka_unit_test(captured_steps_are_eager_steps),
         cmocka_unit_test(too_little_memory_is_told),         cmocka_unit_test(every_call_may_fail),
+        cmocka_unit_test(what_is_missing_is_said),           cmocka_unit_test(what_cudnn_refuses_is_shown),
     };
     find_plugin();
     return cmocka_run_group_tests_name("cuda", tests, NULL, NULL);

@@ -36,7 +36,7 @@ done
 FV_EMULATOR_NO_PLANS=1 FOVEA_QUICK=1 "$build/bin/test_operations" --device cuda --random 1 --filter conv2d >"$log" 2>&1
 report "convolutions_without_plans" $? "$log"
 
-scripts/gpu_check.sh --emulated --out "${TMPDIR:-/tmp}/gpu_check" device operations >"$log" 2>&1
+scripts/gpu_check.sh --emulated --out "${TMPDIR:-/tmp}/gpu_check" ${FOVEA_QUICK:+device operations} >"$log" 2>&1
 report "gpu_check_runs_on_the_emulated_gpu" $? "$log"
 
 if [ -e "$build/lib/libfovea-cuda.so" ] && [ ! -e /dev/nvidia0 ]; then

@@ -158,6 +158,7 @@ fv_context *fv_open_with(const fv_open_options *given) {
     fv_open_options options;
     if (fv_options_read(context, "fv_open", &options, sizeof options, given)) return context;
     context->seed = options.seed;
+    context->capture = !options.no_capture;
     context->memory_limit = options.memory_limit;
     context->log = options.log;
     context->log_user = options.log_user;

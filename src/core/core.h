@@ -18,7 +18,7 @@ struct fv_context {
     fv_object objects;             /* head of a ring */
     const fv_backend *backend;     /* NULL while opening failed */
     fv_device *device;
-    bool capture;                  /* steps may be captured and replayed: not with FOVEA_CAPTURE=0 or FOVEA_SYNC=1 */
+    bool capture;                  /* steps may be captured and replayed: not with no_capture, FOVEA_CAPTURE=0 or FOVEA_SYNC=1 */
     void *plugin;                  /* handle of the backend's library; NULL: built in */
     char device_name[32], device_line[256];
     int threads;

@@ -74,7 +74,7 @@ static int open_device(fv_context *context, const fv_backend *backend, void *plu
         return context->status;
     }
     context->backend = backend;
-    context->capture = !switched("FOVEA_CAPTURE", '0') && !switched("FOVEA_SYNC", '1');
+    context->capture &= !switched("FOVEA_CAPTURE", '0') && !switched("FOVEA_SYNC", '1');
     context->device = device;
     char description[200] = "";
     backend->describe(device, description, sizeof description);
@@ -107,20 +107,28 @@ static int open_named(fv_context *context, const char *text) {
     return context->status;
 }
 
+/* Why "auto" chose what it did, behind the line that describes the device. */
+static void explain_choice(fv_context *context, const char *format, const char *why) {
+    size_t used = strlen(context->device_line);
+    int length = snprintf(context->device_line + used, sizeof context->device_line - used, format, why);
+    if (used + (size_t)length >= sizeof context->device_line)
+        strcpy(context->device_line + sizeof context->device_line - 5, "...)");
+}
+
 /* The GPU if it is usable, else the CPU. A GPU that is usable but does not open is an error: the user should choose. */
 static int open_automatic(fv_context *context) {
     char why[WHY_BYTES];
     void *plugin;
     bool found;
     const fv_backend *backend = fv_plugin_load(automatic_plugin, &plugin, &found, why, sizeof why);
-    if (backend && count_devices(backend, why, sizeof why) > 0) return open_device(context, backend, plugin, 0);
+    if (backend && count_devices(backend, why, sizeof why) > 0) {
+        if (!open_device(context, backend, plugin, 0)) explain_choice(context, " (%s)", "chosen because it is there");
+        return context->status;
+    }
     fv_plugin_unload(plugin);
     if (!backend && !found) snprintf(why, sizeof why, "libfovea-%s.so is not installed", automatic_plugin);
     if (open_device(context, &fv_backend_cpu, NULL, 0)) return context->status;
-    size_t used = strlen(context->device_line);
-    int length = snprintf(context->device_line + used, sizeof context->device_line - used, " (no CUDA: %s)", why);
-    if (used + (size_t)length >= sizeof context->device_line)
-        strcpy(context->device_line + sizeof context->device_line - 5, "...)");
+    explain_choice(context, " (no CUDA: %s)", why);
     return FV_OK;
 }
 

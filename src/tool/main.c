@@ -48,6 +48,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 1: o->device = text; break;
     case 2: o->threads = (int)tool_whole(state, "threads", text); break;
     case 3: o->json = true; break;
+    case 4: o->no_capture = true; break;
     case 'q': o->quiet = true; break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -57,6 +58,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 const struct argp tool_argp = {
     .options = (const struct argp_option[]){ { "device", 1, "NAME", 0, "auto, cpu, cuda, cuda:N or reference", 8 },
                                              { "threads", 2, "N", 0, "Threads of the CPU", 8 },
+                                             { "no-capture", 4, 0, 0, "A GPU launches each step anew instead of replaying it", 8 },
                                              { "json", 3, 0, 0, "End with one JSON object on a line of its own", 8 },
                                              { "quiet", 'q', 0, 0, "Only the result", 8 },
                                              { 0 } },
@@ -79,7 +81,8 @@ double tool_real(struct argp_state *state, const char *option, const char *text)
 }
 
 fv_context *tool_open(const tool_options *o, const char *name) {
-    fv_context *ctx = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = o->device, .threads = o->threads });
+    fv_context *ctx = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = o->device, .threads = o->threads,
+                                                        .no_capture = o->no_capture });
     if (ctx && !fv_error(ctx)) return ctx;
     fprintf(stderr, "%s: %s\n", name, ctx ? fv_error(ctx) : "out of memory");
     int status = ctx && fv_error_status(ctx) == FV_ERROR_ARGUMENT ? 2 : 1;

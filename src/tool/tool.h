@@ -12,8 +12,8 @@ int tool_operations(int argc, char **argv);
 int tool_layers(int argc, char **argv);
 int tool_bench(int argc, char **argv);
 
-/* The block that subcommands share, as a child parser: --device, --threads, --json, --quiet. */
-typedef struct tool_options { const char *device; int threads; bool json, quiet; } tool_options;
+/* The block that subcommands share, as a child parser: --device, --threads, --no-capture, --json, --quiet. */
+typedef struct tool_options { const char *device; int threads; bool no_capture, json, quiet; } tool_options;
 extern const struct argp tool_argp;
 fv_context *tool_open(const tool_options *, const char *name);
 int tool_close(fv_context *, const char *name);
