@@ -38,7 +38,9 @@ static const struct argp_option table[] = {
     { 0, 0, 0, 0, "Where", 3 },
     { "device", KEY_DEVICE, "NAME", 0, "auto, cpu, cuda, cuda:N or reference", 3 },
     { "threads", KEY_THREADS, "N", 0, "Threads of the CPU", 3 },
-    { "precision", KEY_PRECISION, "NAME", 0, "f32", 3 },
+    { "precision", KEY_PRECISION, "NAME", 0,
+      "Numbers of activations and factors: f32 (default but on GPUs), tf32 (default on GPUs that have it), bf16, f16",
+      3 },
     { "deterministic", KEY_DETERMINISTIC, 0, 0, "Refuse operations whose results vary (no device uses any)", 3 },
     { "no-capture", KEY_NO_CAPTURE, 0, 0, "A GPU launches each step anew instead of replaying it: for debugging", 3 },
     { 0, 0, 0, 0, "Files", 4 },
@@ -109,7 +111,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case KEY_SEED: o->seed = (uint64_t)whole(state, "seed", text, 0, LONG_MAX); break;
     case KEY_DEVICE: o->device = text; break;
     case KEY_THREADS: o->threads = (int)whole(state, "threads", text, 1, 1024); break;
-    case KEY_PRECISION: word(state, "precision", text, "f32"); break;
+    case KEY_PRECISION: o->precision = word(state, "precision", text, "f32|tf32|bf16|f16"); break;
     case KEY_DETERMINISTIC: o->deterministic = true; break;
     case KEY_NO_CAPTURE: o->no_capture = true; break;
     case KEY_OUTPUT: o->output = text; break;
@@ -169,6 +171,12 @@ static void choose_folder(options *o) {
     if (access(o->folder, W_OK)) fail(o, o->folder, strerror(errno));
 }
 
+static fv_precision precision_of(const char *name) {
+    for (int p = FV_PRECISION_F32; name && p <= FV_PRECISION_F16; p++)
+        if (!strcmp(name, fv_precision_name((fv_precision)p))) return (fv_precision)p;
+    return FV_PRECISION_DEFAULT;
+}
+
 fv_context *options_open(options *o, int argc, char **argv) {
     static char about[512];
     o->device = "auto";
@@ -185,7 +193,8 @@ fv_context *options_open(options *o, int argc, char **argv) {
     argp_parse(&(struct argp){ .options = table, .parser = parse, .doc = about }, argc, argv, 0, NULL, o);
 
     fv_context *ctx = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = o->device, .threads = o->threads, .seed = o->seed,
-                                                        .no_capture = o->no_capture });
+                                                        .no_capture = o->no_capture,
+                                                       .precision = precision_of(o->precision) });
     if (!ctx || fv_error(ctx)) {
         fprintf(stderr, "%s: %s\n", o->program, ctx ? fv_error(ctx) : "out of memory");
         int status = ctx && fv_error_status(ctx) == FV_ERROR_ARGUMENT ? 2 : 1;
@@ -199,9 +208,9 @@ fv_context *options_open(options *o, int argc, char **argv) {
     if (!o->quiet && !o->summary) fprintf(stderr, "device: %s\n", fv_device_line(ctx));
     snprintf(o->arguments, sizeof o->arguments,
              "{\"program\": \"%s\", \"variant\": \"%s\", \"epochs\": %d, \"batch_size\": %d, \"lr\": %g, \"momentum\": %g, \"weight_decay\": %g, "
-             "\"opt\": \"%s\", \"sched\": \"%s\", \"warmup_epochs\": %g, \"seed\": %llu, \"augment\": %s}",
+             "\"opt\": \"%s\", \"sched\": \"%s\", \"warmup_epochs\": %g, \"seed\": %llu, \"augment\": %s, \"precision\": \"%s\"}",
              o->program, o->variant ? o->variant : "", o->epochs, o->batch_size, o->lr, o->momentum, o->weight_decay, o->opt, o->sched,
-             o->warmup_epochs, (unsigned long long)o->seed, o->augment ? "true" : "false");
+             o->warmup_epochs, (unsigned long long)o->seed, o->augment ? "true" : "false", o->precision ? o->precision : "default");
     struct sigaction action = { .sa_handler = stop, .sa_flags = (int)SA_RESETHAND };
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

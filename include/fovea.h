@@ -65,6 +65,12 @@ typedef enum fv_interpolation { FV_INTERPOLATION_DEFAULT, FV_NEAREST, FV_BILINEA
 typedef enum fv_corners { FV_HALF_PIXEL, FV_ALIGN_CORNERS, FV_ASYMMETRIC } fv_corners;
 /* What surrounds an image: a value, its mirror image without the edge, its edge, itself again. */
 typedef enum fv_pad_mode { FV_PAD_CONSTANT, FV_PAD_REFLECT, FV_PAD_REPLICATE, FV_PAD_CIRCULAR } fv_pad_mode;
+/* Of a program, not of a net: what its activations and their gradients are made of, and the factors of its products. Weights have f32
+ * masters always; statistics, losses, sums and the optimiser's state are f32. FV_TF32 (NVIDIA's GPUs from compute capability 8.0 on) keeps
+ * f32 in memory and rounds the factors of products to 10 bits; FV_PRECISION_DEFAULT is FV_TF32 there and FV_PRECISION_F32 everywhere else. */
+typedef enum fv_precision {
+    FV_PRECISION_DEFAULT, FV_PRECISION_F32, FV_PRECISION_TF32, FV_PRECISION_BF16, FV_PRECISION_F16
+} fv_precision;
 #define FV_ZERO (-0.0f)                            /* asks for zero where the default of a float is another value */
 
 /* One list gives the enum, the names and the texts of the states. */
@@ -98,6 +104,7 @@ typedef struct fv_open_options {
     void (*log)(void *user, const char *line); /* told what the library decided, a sentence at a time; optional   */
     void *log_user;
     bool no_capture;       /* a GPU launches each step anew, where it would capture and replay it: for debugging */
+    fv_precision precision; /* of the programs that do not say otherwise */
 } fv_open_options;
 
 /* Never NULL but for lack of a few bytes: a context that failed to open carries its error and does nothing else. */
@@ -115,6 +122,7 @@ FV_API int fv_device_threads(const fv_context *);      /* of the CPU that may wo
 /* What the device does at most, measured in some tenths of a second: FLOP/s of f32 multiply-adds that stay in registers,
  * bytes/s of a copy of large arrays, read and write. 0 where it cannot tell. */
 FV_API int fv_device_peak(fv_context *, double *flops, double *bytes);
+FV_API const char *fv_precision_name(fv_precision);    /* "bf16" */
 FV_API const char *fv_device_line(const fv_context *); /* "cpu, 2 threads, AVX-512 (no CUDA: ...)" */
 /* Calls each for every device known here; why tells why an unusable one is (else NULL). Returns the number usable. */
 FV_API int fv_devices(void (*each)(void *user, const char *name, const char *description, const char *why), void *user);
@@ -660,6 +668,7 @@ typedef struct fv_fit_options {
     const char *arguments;                   /* JSON text kept in checkpoints beside the history      */
     int32_t stop_after_steps;                /* 0: none; counts steps of this call                    */
     const fv_loss_options *loss_options;     /* with losses: an array, one an output                  */
+    fv_precision precision;                  /* of training and validation                            */
 } fv_fit_options;
 FV_API int fv_fit_with(fv_net *, const fv_fit_options *);
 typedef struct fv_history { const fv_metrics *epoch; int32_t count; int32_t best; } fv_history; /* best: index of the best epoch */
@@ -670,6 +679,7 @@ typedef struct fv_evaluate_options {
     size_t struct_size; fv_dataset *data; int32_t batch_size; /* 256 */ int32_t top_k; /* 5 */
     fv_loss loss; fv_loss_function loss_function; void *user; fv_result *result;
     float label_smoothing; const fv_loss *losses; const float *loss_weights; const fv_loss_options *loss_options;
+    fv_precision precision;
 } fv_evaluate_options;
 FV_API int fv_evaluate_with(fv_net *, const fv_evaluate_options *);
 
@@ -680,6 +690,7 @@ typedef struct fv_predict_options {
     int64_t count;                                 /* 0: all          */
     int32_t batch_size; float *const *outputs; int32_t output_count; size_t output_bytes; /* of each output */
     float *output;                                 /* of a net with one output */
+    fv_precision precision;
 } fv_predict_options;
 FV_API int fv_predict_with(fv_net *, const fv_predict_options *);
 
@@ -791,7 +802,11 @@ FV_API fv_value fv_gradient(fv_tape *, fv_value);           /* after fv_backward
 FV_API fv_value fv_weight_value(fv_tape *, fv_net *, const char *layer, int index); /* a weight as a value of this tape */
 FV_API int fv_op_update(fv_tape *, fv_net *, fv_optimizer); /* one optimiser step over all trainable weights */
 FV_API int fv_keep(fv_tape *, fv_value);                    /* readable after a run */
-typedef struct fv_compile_options { size_t struct_size; bool debug; /* no fusion, no reuse, every value readable */ } fv_compile_options;
+typedef struct fv_compile_options {
+    size_t struct_size;
+    bool debug;                                             /* no fusion, no reuse, every value readable */
+    fv_precision precision;                                 /* values are written and read in the types of the tape all the same */
+} fv_compile_options;
 FV_API fv_program *fv_compile(fv_tape *);
 FV_API fv_program *fv_compile_with(fv_tape *, const fv_compile_options *);
 FV_API void fv_program_free(fv_program *);

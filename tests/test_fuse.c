@@ -132,7 +132,7 @@ static fv_tape *check_fused(fv_context *c, fv_tape *t, double tolerance) {
     fv_tape *fused = fv_tape_copy(t);
     fuse_claiming(fused, c);
     check_tape(fused);
-    fv_program *plain = fv_compile_with(t, &(fv_compile_options){ sizeof(fv_compile_options), true }),
+    fv_program *plain = fv_compile_with(t, &(fv_compile_options){ .struct_size = sizeof(fv_compile_options), .debug = true }),
                *program = fv_compile(fused);
     if (!plain || !program) fail_msg("%s", fv_error(c));
     for (int32_t i = 0; i < program->tape->operation_count; i++)
@@ -505,7 +505,7 @@ static void test_on_cpu(void **state) {
     fv_keep(t, loss);
     assert_int_equal(fv_backward(t, loss), 0);
     fv_keep(t, fv_gradient(t, x));
-    fv_program *debug = fv_compile_with(t, &(fv_compile_options){ sizeof(fv_compile_options), true }),
+    fv_program *debug = fv_compile_with(t, &(fv_compile_options){ .struct_size = sizeof(fv_compile_options), .debug = true }),
                *program = fv_compile(t);
     if (!debug || !program) fail_msg("%s", fv_error(c));
     for (int i = 0; i < FV_OP_COUNT; i++) /* what the backend can fuse is fused */

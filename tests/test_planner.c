@@ -263,7 +263,7 @@ static void test_random_tapes(void **state) {
     for (uint64_t seed = 1; seed <= 60; seed++) {
         fv_tape *tape = random_tape(c, seed);
         fv_program *compiled = fv_compile(tape),
-                   *debug = fv_compile_with(tape, &(fv_compile_options){ sizeof(fv_compile_options), true });
+                   *debug = fv_compile_with(tape, &(fv_compile_options){ .struct_size = sizeof(fv_compile_options), .debug = true });
         assert_non_null(compiled);
         assert_non_null(debug);
         write_inputs(compiled, seed);

@@ -26,7 +26,7 @@ static void expect_error(fv_context *c, fv_status status, const char *part) {
 #define SHAPE(...) (&(fv_shape){ (int32_t)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } })
 #define INPUT(t, ...)                                                                                                  \
     fv_op_input(t, (int64_t[]){ __VA_ARGS__ }, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), FV_F32)
-static const fv_compile_options debugging = { sizeof(fv_compile_options), true };
+static const fv_compile_options debugging = { .struct_size = sizeof(fv_compile_options), .debug = true };
 
 /* ---- Backends ---------------------------------------------------------------------------------------------------- */
 

@@ -6,7 +6,7 @@
 #include "ops/ops.h"
 
 /* Raised when fv_backend, fv_task or fv_attributes change. A plugin whose number or list of operations differs is refused. */
-enum { FV_BACKEND_ABI = 3 };
+enum { FV_BACKEND_ABI = 4 };
 
 typedef struct fv_device fv_device; /* made by a backend's open, known only to it */
 
@@ -33,6 +33,7 @@ typedef struct fv_task {
     size_t packed_bytes;
     const char *algorithm;     /* what prepare chose and why: shown in the profile; NULL is fine     */
     const char *layer;         /* for messages; may be NULL                                          */
+    fv_precision precision;    /* of the program: F32 forbids rounding the factors of f32 products   */
 } fv_task;
 
 /* How one backend does one operation. All slots but run are optional. */
@@ -75,6 +76,10 @@ typedef struct fv_backend {
     void (*memory)(fv_device *, size_t *free, size_t *total);   /* optional */
     int (*peak)(fv_device *, double *flops, double *bytes);     /* optional: a second, as measured: f32 multiply-adds in
                                                                    registers, and a copy of large arrays (read and write) */
+
+    /* optional: bit p for each fv_precision that kernels compute in themselves; absent: f32. In other 16-bit programs every
+       operation stands between casts; tf32 is then refused, and so is what a device with this slot leaves out. */
+    uint32_t (*precisions)(fv_device *);
 
     /* memory; alloc returns NULL when there is none left, and records nothing */
     void *(*alloc)(fv_device *, size_t bytes);

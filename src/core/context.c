@@ -166,6 +166,12 @@ fv_context *fv_open_with(const fv_open_options *given) {
     if (threads < 0) return context;
     context->threads = context->host.threads = threads;
     if (fv_backend_open(context, options.device)) return context;
+    context->precision = options.precision;
+    if (fv_precision_settle(context, &context->precision)) return context;
+    if (context->precision != FV_PRECISION_F32)
+        snprintf(context->device_line + strlen(context->device_line),
+                 sizeof context->device_line - strlen(context->device_line), ", computes in %s%s",
+                 fv_precision_name(context->precision), options.precision ? "" : " unless told otherwise");
     fv_log(context, "device: %s", context->device_line);
     return context;
 }
@@ -181,6 +187,32 @@ int fv_close(fv_context *context) {
     int result = context->status != FV_OK;
     fv_free(context);
     return result;
+}
+
+/* ---- Precision --------------------------------------------------------------------------------------------------- */
+
+static const char *const precisions[] = { "default", "f32", "tf32", "bf16", "f16" };
+
+const char *fv_precision_name(fv_precision precision) {
+    return precision >= FV_PRECISION_DEFAULT && precision <= FV_PRECISION_F16 ? precisions[precision] : "unknown";
+}
+
+int fv_precision_settle(fv_context *c, fv_precision *precision) {
+    const uint32_t f32 = 1u << FV_PRECISION_F32, cast = f32 | 1u << FV_PRECISION_BF16 | 1u << FV_PRECISION_F16;
+    const uint32_t able = c->backend->precisions ? c->backend->precisions(c->device) | f32 : cast;
+    if (*precision == FV_PRECISION_DEFAULT) *precision = c->precision;
+    if (*precision == FV_PRECISION_DEFAULT)
+        *precision = able >> FV_PRECISION_TF32 & 1 ? FV_PRECISION_TF32 : FV_PRECISION_F32;
+    if (*precision < FV_PRECISION_F32 || *precision > FV_PRECISION_F16)
+        return fv_fail(c, FV_ERROR_ARGUMENT, "there is no precision number %d", (int)*precision);
+    if (able >> *precision & 1) return FV_OK;
+    char instead[64] = "";
+    for (int p = FV_PRECISION_F32; p <= FV_PRECISION_F16; p++)
+        if (able >> p & 1)
+            snprintf(instead + strlen(instead), sizeof instead - strlen(instead), "%s%s", *instead ? ", " : "",
+                     precisions[p]);
+    return fv_fail(c, FV_ERROR_UNSUPPORTED, "%s cannot compute in %s: it has %s", c->device_name,
+                   precisions[*precision], instead);
 }
 
 int fv_device_threads(const fv_context *context) { return context ? context->threads : 0; }

@@ -22,6 +22,7 @@ struct fv_context {
     void *plugin;                  /* handle of the backend's library; NULL: built in */
     char device_name[32], device_line[256];
     int threads;
+    fv_precision precision;        /* of programs that do not say otherwise; never FV_PRECISION_DEFAULT */
     uint64_t seed;
     size_t memory_limit, memory_used;
     void (*log)(void *user, const char *line);
@@ -90,6 +91,12 @@ bool fv_plugin_name_valid(const char *name);       /* lower-case letters, digits
 /* Names of the plugins found in the search path, each once; at most capacity. */
 int fv_plugin_list(char (*names)[32], int capacity);
 extern const fv_backend fv_backend_cpu, fv_backend_reference, fv_backend_reference64;
+
+/* FV_PRECISION_DEFAULT is the context's. Fails with one sentence where the device cannot. */
+int fv_precision_settle(fv_context *, fv_precision *);
+static inline bool fv_type_half(fv_type type) { return type == FV_BF16 || type == FV_F16; }
+/* The element type of activations in a program. */
+static inline fv_type fv_precision_type(fv_precision p) { return p == FV_PRECISION_BF16 ? FV_BF16 : p == FV_PRECISION_F16 ? FV_F16 : FV_F32; }
 
 /* Device memory, counted against the limit; the error says what was needed, what is free and what would fit. */
 void *fv_device_alloc(fv_context *, size_t bytes, const char *what);

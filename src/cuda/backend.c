@@ -133,9 +133,16 @@ static void describe(fv_device *device, char *line, size_t bytes) {
     char text[16];
     int driver = 0;
     cudaDriverGetVersion(&driver);
-    snprintf(line, bytes, "%s, compute capability %d.%d, %.0f GiB, driver for CUDA %s%s", p->name, p->major, p->minor,
-             (double)p->totalGlobalMem / (1 << 30), version_text(driver, text),
-             device->tf32 && p->major >= 8 ? ", f32 products in TF32" : "");
+    snprintf(line, bytes, "%s, compute capability %d.%d, %.0f GiB, driver for CUDA %s", p->name, p->major, p->minor,
+             (double)p->totalGlobalMem / (1 << 30), version_text(driver, text));
+}
+
+/* Tensor cores take bf16 and TF32 from compute capability 8.0 on, f16 from 7.0 on. */
+static uint32_t precisions(fv_device *device) {
+    const int major = device->properties.major;
+    const bool tf32 = major >= 8 && device->tf32;
+    return (uint32_t)tf32 << FV_PRECISION_TF32 | (uint32_t)(major >= 8) << FV_PRECISION_BF16 |
+           (uint32_t)(major >= 7) << FV_PRECISION_F16;
 }
 
 /* ---- Memory and copies ----------------------------------------------------------------------------------------------- */
@@ -229,6 +236,7 @@ static fv_backend backend = {
     .open = open_device,
     .close = close_device,
     .describe = describe,
+    .precisions = precisions,
     .count = count_devices,
     .memory = memory,
     .alloc = alloc,

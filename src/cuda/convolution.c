@@ -13,6 +13,8 @@ typedef struct conv_state {
     bool bias; /* what the plan leaves to do, and */
     int32_t activation;
     size_t filter_bytes; /* of a filter turned round, in front of the workspace; 0: none */
+    size_t bias_bytes;   /* of a bias in 16 bits, behind it */
+    size_t result_bytes; /* of a filter gradient in 16 bits, behind that */
     char text[420];
 } conv_state;
 
@@ -100,18 +102,20 @@ static bool has_mode(const fv_conv_attributes *a, fv_pointwise *f) {
     return f->mode != CUDNN_POINTWISE_ADD; /* 0 */
 }
 
-/* Operands in the order x, w, y, bias. What follows the convolution works on the tensor that it writes. */
+/* Everything that cuDNN sees is of the type of the first operand: it makes no f32 filter gradient of 16-bit factors, and its
+ * engines take a bias of the other operands' type. Operands in the order x, w, y, bias. What follows the convolution works on the tensor that it writes. */
 static int make_plan(fv_planner *p, const fv_task *task, bool has_bias, const fv_pointwise *activation) {
     const pass *names = pass_of(task->op);
     const double one = 1, zero = 0;
     const int written = names == &forward ? 2 : names == &data_gradient ? 0 : 1;
+    const cudnnDataType_t type = fv_dnn_type(task->input[0].type);
     const fv_tensor *t[3];
     roles(task, t);
     int64_t dims[3][4];
     descriptor tensor[3], operations[3];
     for (int i = 0; i < 3; i++) {
         in_order(t[i], dims[i]);
-        tensor[i] = fv_plan_tensor(p, fv_dnn_type(t[i]->type), dims[i], false);
+        tensor[i] = fv_plan_tensor(p, type, dims[i], false);
     }
     const int64_t *result = dims[written];
     descriptor response = has_bias || activation ? fv_plan_tensor(p, CUDNN_DATA_FLOAT, result, true) : tensor[written];
@@ -128,7 +132,7 @@ static int make_plan(fv_planner *p, const fv_task *task, bool has_bias, const fv
     if (has_bias) {
         const int64_t vector[4] = { 1, result[1], 1, 1 };
         const fv_pointwise add = { CUDNN_POINTWISE_ADD, 0, 0 };
-        descriptor b = fv_plan_tensor(p, fv_dnn_type(task->input[2].type), vector, false);
+        descriptor b = fv_plan_tensor(p, type, vector, false);
         descriptor sum = activation ? fv_plan_tensor(p, CUDNN_DATA_FLOAT, result, true) : tensor[written];
         operations[count++] = fv_plan_pointwise(p, add, response, b, sum);
         response = sum;
@@ -139,12 +143,17 @@ static int make_plan(fv_planner *p, const fv_task *task, bool has_bias, const fv
 
 /* ---- The kernels --------------------------------------------------------------------------------------------------------- */
 
-static size_t bytes_of(const fv_tensor *t) { return (size_t)fv_elements(t) * (t->type == FV_F32 ? 4 : 2); }
+/* Of scratch, for t in a type. */
+static size_t bytes_of(const fv_tensor *t, fv_type type) {
+    return ((size_t)fv_elements(t) * (type == FV_F32 ? 4 : 2) + 255) / 256 * 256;
+}
+
+static char *behind(char *scratch, size_t bytes) { return scratch ? scratch + bytes : NULL; }
 
 static bool try_plan(fv_planner *p, fv_device *device, const fv_task *task, bool bias, const fv_pointwise *activation) {
     conv_state *s = task->kept;
     fv_plan_begin(p, device, &s->plan);
-    p->strict = task->output[0].type == FV_F32 && !device->tf32;
+    p->strict = task->input[0].type == FV_F32 && fv_cuda_strict(device, task);
     if (!p->failed && !make_plan(p, task, bias, activation)) return true;
     fv_plan_release(&s->plan);
     return false;
@@ -177,10 +186,14 @@ static int prepare(fv_device *device, fv_task *task) {
     if (!s->planned) {
         snprintf(s->text, sizeof s->text, "plain kernel: cuDNN has no plan (%s)", planner.why);
     } else {
+        const fv_type type = task->input[0].type;
         const fv_tensor *t[3];
         roles(task, t);
-        s->filter_bytes = task->attributes->conv.flip ? (bytes_of(t[1]) + 255) / 256 * 256 : 0;
-        task->scratch_bytes = s->filter_bytes + (size_t)s->plan.workspace;
+        s->filter_bytes = task->attributes->conv.flip ? bytes_of(t[1], type) : 0;
+        if (is_fused(task->op) && task->input[2].rank == 1 && type != FV_F32)
+            s->bias_bytes = bytes_of(&task->input[2], type);
+        if (task->output[0].type != type) s->result_bytes = bytes_of(&task->output[0], type);
+        task->scratch_bytes = s->filter_bytes + s->bias_bytes + s->result_bytes + (size_t)s->plan.workspace;
         snprintf(s->text, sizeof s->text, "%s%s", s->plan.text,
                  !s->bias && s->activation == FV_LINEAR ? ""
                  : s->activation == FV_LINEAR           ? "; the bias in a pass of its own"
@@ -196,19 +209,28 @@ static int run(fv_device *device, const fv_task *task) {
     if (!s->planned) return fv_conv_direct(device, task);
     const fv_tensor *t[3];
     roles(task, t);
-    char *scratch = task->scratch;
+    char *turned = task->scratch, *own_bias = behind(turned, s->filter_bytes),
+         *own_result = behind(own_bias, s->bias_bytes), *workspace = behind(own_result, s->result_bytes);
     const bool writes_filter = task->op == FV_OP_conv2d_weight_gradient;
-    void *addresses[4] = { t[0]->data, s->filter_bytes ? scratch : t[1]->data, t[2]->data,
-                           is_fused(task->op) && !s->bias ? task->input[2].data : NULL };
+    fv_tensor filter = *t[1], bias = { 0 };
+    filter.type = task->input[0].type;
+    if (s->result_bytes) filter.data = own_result;
+    if (is_fused(task->op)) bias = task->input[2];
     int status = FV_OK;
+    if (s->bias_bytes) {
+        bias.type = filter.type;
+        bias.data = own_bias;
+        status = fv_cuda_convert(device, &bias, &task->input[2]);
+    }
+    void *addresses[4] = { t[0]->data, s->filter_bytes ? turned : filter.data, t[2]->data, s->bias ? NULL : bias.data };
     /* cuDNN correlates; a true convolution is that with the filter turned round. */
-    if (s->filter_bytes && !writes_filter) status = fv_conv_turn(device, task, t[1], t[1]->data, scratch);
-    if (!status)
-        status = fv_plan_run(device, &s->plan, addresses, s->plan.workspace ? scratch + s->filter_bytes : NULL);
-    if (!status && s->filter_bytes && writes_filter) status = fv_conv_turn(device, task, t[1], scratch, t[1]->data);
+    if (!status && s->filter_bytes && !writes_filter) status = fv_conv_turn(device, task, &filter, filter.data, turned);
+    if (!status) status = fv_plan_run(device, &s->plan, addresses, s->plan.workspace ? workspace : NULL);
+    if (!status && s->filter_bytes && writes_filter) status = fv_conv_turn(device, task, &filter, turned, filter.data);
+    if (!status && s->result_bytes) status = fv_cuda_convert(device, &task->output[0], &filter);
     if (!status && (s->bias || s->activation != FV_LINEAR))
-        status = fv_finish_tensor(device, task, s->bias ? &task->input[2] : NULL, s->activation,
-                                  task->attributes->conv.alpha, &task->output[0]);
+        status = fv_finish_tensor(device, task, s->bias ? &bias : NULL, s->activation, task->attributes->conv.alpha,
+                                  &task->output[0]);
     return status;
 }
 

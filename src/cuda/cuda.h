@@ -19,7 +19,7 @@ struct fv_device {
     cudaStream_t stream;
     struct cudaDeviceProp properties;
     bool careful;    /* FOVEA_SYNC=1: waits after each operation, so that an error names the guilty one */
-    bool tf32;       /* f32 products may round their factors to TF32; FOVEA_TF32=0 forbids it */
+    bool tf32;       /* programs may round the factors of f32 products to TF32; FOVEA_TF32=0 forbids it */
     bool failed;     /* a sticky error: the CUDA context of this process is lost */
     void *libraries; /* handles of cuDNN and cuBLASLt, made at first use: libraries.c */
 };
@@ -36,6 +36,12 @@ int fv_cuda_check(fv_device *, cudaError_t, const char *what);
         const int status_ = fv_cuda_check(device, call, #call);                                                        \
         if (status_) return status_;                                                                                   \
     } while (0)
+/* Do f32 products of this task keep all digits of their factors? */
+static inline bool fv_cuda_strict(const fv_device *device, const fv_task *task) {
+    return task->precision == FV_PRECISION_F32 || !device->tf32;
+}
+/* Numbers of one tensor in the type of another, by the kernel of cast. */
+int fv_cuda_convert(fv_device *, const fv_tensor *to, const fv_tensor *from);
 /* The end of every run that launched something: a launch has no result of its own. */
 int fv_cuda_launched(fv_device *, const fv_task *);
 

@@ -6,6 +6,8 @@ typedef struct dense_state {
     fv_product product;
     int32_t activation; /* what the epilogue leaves to do */
     float alpha;
+    size_t
+        bias_bytes; /* of a bias in 16 bits, which the epilogue wants with a 16-bit result; behind it the workspace */
 } dense_state;
 
 static bool biased(const fv_task *task) { return task->op == FV_OP_dense_bias_activation && task->input[2].rank == 1; }
@@ -16,7 +18,7 @@ static fv_product_shape shape_of(const fv_task *task) {
     const bool data = task->op == FV_OP_dense_data_gradient, weights = task->op == FV_OP_dense_weight_gradient;
     const fv_tensor *w = weights ? out : &in[1], *y = data ? &in[0] : weights ? &in[1] : out;
     const int64_t units = w->dim[0], inputs = w->dim[1], rows = fv_elements(y) / units;
-    fv_product_shape s = { .type = out->type, .batch = 1, .epilogue = CUBLASLT_EPILOGUE_DEFAULT };
+    fv_product_shape s = { .type = in[0].type, .result = out->type, .batch = 1, .epilogue = CUBLASLT_EPILOGUE_DEFAULT };
     if (data)
         s.m = inputs, s.n = rows, s.k = units; /* dx = w dy      */
     else if (weights)
@@ -33,12 +35,15 @@ static fv_product_shape shape_of(const fv_task *task) {
 static int prepare(fv_device *device, fv_task *task) {
     dense_state *s = task->kept = device->host.alloc(device->host.context, sizeof *s, "the plan of a dense layer");
     if (!s) return FV_ERROR_MEMORY;
-    const fv_product_shape shape = shape_of(task);
+    fv_product_shape shape = shape_of(task);
+    shape.strict = fv_cuda_strict(device, task);
     const int32_t activation = task->op == FV_OP_dense_bias_activation ? task->attributes->dense.activation : FV_LINEAR;
     s->activation = activation == FV_RELU ? FV_LINEAR : activation;
     s->alpha = task->attributes->dense.alpha;
     const int status = fv_product_prepare(device, &s->product, &shape);
-    task->scratch_bytes = s->product.workspace;
+    if (biased(task) && task->output[0].type != FV_F32)
+        s->bias_bytes = ((size_t)fv_elements(&task->input[2]) * 2 + 255) / 256 * 256;
+    task->scratch_bytes = s->bias_bytes + s->product.workspace;
     task->algorithm = "cuBLASLt: the heuristics' first algorithm";
     return status;
 }
@@ -49,7 +54,17 @@ static int run(fv_device *device, const fv_task *task) {
     /* the product's a and b: w x, w dy, or x dy */
     const bool weights = task->op == FV_OP_dense_weight_gradient;
     const void *a = weights ? in[0].data : in[1].data, *b = weights ? in[1].data : in[0].data;
-    int status = fv_product_run(device, &s->product, a, b, out->data, biased(task) ? in[2].data : NULL, task->scratch);
+    fv_tensor bias = { 0 };
+    int status = FV_OK;
+    if (biased(task)) bias = in[2];
+    if (s->bias_bytes) {
+        bias.type = out->type;
+        bias.data = task->scratch;
+        status = fv_cuda_convert(device, &bias, &in[2]);
+    }
+    if (!status)
+        status = fv_product_run(device, &s->product, a, b, out->data, bias.data,
+                                s->product.workspace ? (char *)task->scratch + s->bias_bytes : NULL);
     if (!status && s->activation != FV_LINEAR)
         status = fv_finish_tensor(device, task, NULL, s->activation, s->alpha, out);
     return status;

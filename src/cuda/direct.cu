@@ -18,7 +18,7 @@ struct window {
 };
 } // namespace
 
-template <class T> __global__ void conv_forward(window g, T *y, const T *x, const T *w, const T *b, int64_t count) {
+template <class T> __global__ void conv_forward(window g, T *y, const T *x, const T *w, const float *b, int64_t count) {
     GRID_STRIDE(i, count) {
         const int k = (int)(i % g.k), group = k / g.k_group;
         const int64_t pixel = i / g.k;
@@ -34,7 +34,7 @@ template <class T> __global__ void conv_forward(window g, T *y, const T *x, cons
                 const T *filter = w + ((int64_t)k * g.r * g.s + g.tap(r, s)) * g.c_group;
                 for (int c = 0; c < g.c_group; c++) sum += to_float(in[c]) * to_float(filter[c]);
             }
-        if (b) sum += to_float(b[k]);
+        if (b) sum += b[k];
         y[i] = from_float<T>(activate(g.activation, g.alpha, sum));
     }
 }
@@ -46,7 +46,7 @@ __device__ __forceinline__ int reader(int at, int t, int pad, int dilation, int 
     return shifted / stride < size ? shifted / stride : -1;
 }
 
-template <class T> __global__ void conv_data(window g, T *dx, const T *dy, const T *w, const T *b, int64_t count) {
+template <class T> __global__ void conv_data(window g, T *dx, const T *dy, const T *w, const float *b, int64_t count) {
     GRID_STRIDE(i, count) {
         const int channel = (int)(i % g.c), group = channel / g.c_group, c = channel % g.c_group;
         const int64_t pixel = i / g.c;
@@ -63,14 +63,14 @@ template <class T> __global__ void conv_data(window g, T *dx, const T *dy, const
                 for (int k = 0; k < g.k_group; k++)
                     sum += to_float(out[k]) * to_float(filter[(int64_t)k * g.r * g.s * g.c_group]);
             }
-        if (b) sum += to_float(b[channel]);
+        if (b) sum += b[channel];
         dx[i] = from_float<T>(activate(g.activation, g.alpha, sum));
     }
 }
 
 /* A block for each filter element: its threads share the images and pixels. */
 template <class T>
-__global__ void conv_weights(window g, T *dw, const T *x, const T *dy, int64_t images, int64_t count) {
+__global__ void conv_weights(window g, float *dw, const T *x, const T *dy, int64_t images, int64_t count) {
     for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
         const int c = (int)(i % g.c_group), tap = (int)(i / g.c_group % (g.r * g.s));
         const int k = (int)(i / g.c_group / (g.r * g.s)), group = k / g.k_group;
@@ -86,7 +86,7 @@ __global__ void conv_weights(window g, T *dw, const T *x, const T *dy, int64_t i
                 to_float(x[((n * g.h + iy) * g.w + ix) * g.c + group * g.c_group + c]) * to_float(dy[pixel * g.k + k]);
         }
         sum = block_reduce(sum, add_floats(), 0);
-        if (threadIdx.x == 0) dw[i] = from_float<T>(sum);
+        if (threadIdx.x == 0) dw[i] = sum;
     }
 }
 
@@ -107,18 +107,19 @@ static window window_of(const fv_task *task, const fv_tensor *x, const fv_tensor
 extern "C" int fv_conv_direct(fv_device *device, const fv_task *task) {
     const fv_tensor *in = task->input, *out = &task->output[0];
     const int64_t count = fv_elements(out);
-    return with_real(out, [&](auto example) {
+    return with_real(&in[0], [&](auto example) {
         using T = decltype(example);
         T *to = static_cast<T *>(out->data);
         const T *first = static_cast<const T *>(in[0].data), *second = static_cast<const T *>(in[1].data);
-        const T *b = task->input_count > 2 ? static_cast<const T *>(in[2].data) : nullptr;
+        const float *b = task->input_count > 2 ? static_cast<const float *>(in[2].data) : nullptr;
         if (task->op == FV_OP_conv2d_data_gradient || task->op == FV_OP_conv2d_transpose_bias_activation) {
             const window g = window_of(task, out, &in[1], &in[0]);
             LAUNCH(conv_data<T>, blocks_for(device, count), BLOCK, 0, device->stream, g, to, first, second, b, count);
         } else if (task->op == FV_OP_conv2d_weight_gradient) {
             const window g = window_of(task, &in[0], out, &in[1]);
             const unsigned blocks = (unsigned)(count < 65535 ? count : 65535);
-            LAUNCH(conv_weights<T>, blocks, BLOCK, 0, device->stream, g, to, first, second, in[0].dim[0], count);
+            LAUNCH(conv_weights<T>, blocks, BLOCK, 0, device->stream, g, static_cast<float *>(out->data), first, second,
+                   in[0].dim[0], count);
         } else {
             const window g = window_of(task, &in[0], &in[1], out);
             LAUNCH(conv_forward<T>, blocks_for(device, count), BLOCK, 0, device->stream, g, to, first, second, b,

@@ -60,7 +60,7 @@ template <class T> __global__ void local_data(local l, T *dx, const T *dy, const
 }
 
 template <class T>
-__global__ void local_weights(local l, T *dw, const T *x, const T *dy, int64_t images, int64_t count) {
+__global__ void local_weights(local l, float *dw, const T *x, const T *dy, int64_t images, int64_t count) {
     GRID_STRIDE(at, count) {
         const int k = (int)(at % l.k), c = (int)(at / l.k % l.c), s = (int)(at / l.k / l.c % l.s),
                   r = (int)(at / l.k / l.c / l.s % l.r);
@@ -71,14 +71,14 @@ __global__ void local_weights(local l, T *dw, const T *x, const T *dy, int64_t i
         for (int64_t n = 0; meet && n < images; n++)
             sum +=
                 to_float(x[((n * l.h + i) * l.w + j) * l.c + c]) * to_float(dy[((n * l.oh + p) * l.ow + q) * l.k + k]);
-        dw[at] = from_float<T>(sum);
+        dw[at] = sum;
     }
 }
 
 static int run_local(fv_device *device, const fv_task *task) {
     const fv_tensor *in = task->input, *out = &task->output[0];
     const int64_t count = fv_elements(out);
-    return with_real(out, [&](auto example) {
+    return with_real(&in[0], [&](auto example) {
         using T = decltype(example);
         T *to = static_cast<T *>(out->data);
         const T *first = static_cast<const T *>(in[0].data), *second = static_cast<const T *>(in[1].data);
@@ -90,8 +90,8 @@ static int run_local(fv_device *device, const fv_task *task) {
             LAUNCH(local_data<T>, blocks, BLOCK, 0, device->stream, local_of(task, out, &in[1]), to, first, second,
                    count);
         else
-            LAUNCH(local_weights<T>, blocks, BLOCK, 0, device->stream, local_of(task, &in[0], out), to, first, second,
-                   in[0].dim[0], count);
+            LAUNCH(local_weights<T>, blocks, BLOCK, 0, device->stream, local_of(task, &in[0], out),
+                   static_cast<float *>(out->data), first, second, in[0].dim[0], count);
         return fv_cuda_launched(device, task);
     });
 }

@@ -60,7 +60,7 @@ static int prepare(fv_device *device, fv_task *task) {
     if (!plan) return FV_ERROR_MEMORY;
     plan->axes = batch_axes(a, b, y, plan->axis);
     fv_product_shape s = { .m = y->dim[y->rank - 1], .n = y->dim[y->rank - 2], .k = a->dim[a->rank - (o->transpose_a ? 2 : 1)],
-                           .transpose_a = o->transpose_b, .transpose_b = o->transpose_a, .type = y->type,
+                           .transpose_a = o->transpose_b, .transpose_b = o->transpose_a, .type = y->type, .result = y->type,
                            .epilogue = CUBLASLT_EPILOGUE_DEFAULT, .batch = 1 };
     if (plan->axes && !plan->axis[0].b && plan->axis[0].a && !o->transpose_a) s.n *= take(plan, 0).size;
     int longest = 0;
@@ -72,6 +72,7 @@ static int prepare(fv_device *device, fv_task *task) {
     }
     plan->calls = 1;
     for (int i = 0; i < plan->axes; i++) plan->calls *= plan->axis[i].size;
+    s.strict = fv_cuda_strict(device, task);
     s.alignment = alignment_of(plan, y->type == FV_F32 ? 4 : 2);
     const int status = fv_product_prepare(device, &plan->product, &s);
     task->scratch_bytes = plan->product.workspace;

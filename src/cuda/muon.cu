@@ -70,7 +70,7 @@ __global__ void muon_step(fv_update_attributes a, operands o, int64_t offset, in
 static fv_product_shape shape_of(const matrix *m, int which) {
     const bool wide = m->rows <= m->columns;
     fv_product_shape s = {};
-    s.type = FV_F32;
+    s.type = s.result = FV_F32;
     s.batch = 1;
     s.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     s.m = s.n = s.k = m->side;
@@ -134,7 +134,8 @@ static int prepare_muon(fv_device *device, fv_task *task) {
         if (square > state->square) state->square = square;
         if (blocks > state->blocks) state->blocks = blocks;
         for (int k = 0; k < PRODUCTS && !status; k++) {
-            const fv_product_shape shape = shape_of(m, k);
+            fv_product_shape shape = shape_of(m, k);
+            shape.strict = fv_cuda_strict(device, task);
             status = fv_product_prepare(device, &m->product[k], &shape);
             if (m->product[k].workspace > state->workspace) state->workspace = m->product[k].workspace;
         }

@@ -8,10 +8,9 @@ static cudaDataType_t data_type(fv_type type) {
     return type == FV_BF16 ? CUDA_R_16BF : type == FV_F16 ? CUDA_R_16F : CUDA_R_32F;
 }
 
-static cublasStatus_t layout(cublasLtMatrixLayout_t *out, const fv_product_shape *s, int64_t rows, int64_t columns,
-                             int64_t stride) {
-    cublasStatus_t status =
-        cublasLtMatrixLayoutCreate(out, data_type(s->type), (uint64_t)rows, (uint64_t)columns, rows);
+static cublasStatus_t layout(cublasLtMatrixLayout_t *out, const fv_product_shape *s, fv_type type, int64_t rows,
+                             int64_t columns, int64_t stride) {
+    cublasStatus_t status = cublasLtMatrixLayoutCreate(out, data_type(type), (uint64_t)rows, (uint64_t)columns, rows);
     if (!status && s->batch > 1)
         status = cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &s->batch, sizeof s->batch);
     if (!status && s->batch > 1)
@@ -20,20 +19,22 @@ static cublasStatus_t layout(cublasLtMatrixLayout_t *out, const fv_product_shape
     return status;
 }
 
-static cublasStatus_t describe(fv_device *device, fv_product *p, const fv_product_shape *s) {
+static cublasStatus_t describe(fv_product *p, const fv_product_shape *s) {
     const cublasOperation_t a = s->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
                             b = s->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasComputeType_t compute =
-        s->type == FV_F32 && device->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+        s->type == FV_F32 && !s->strict ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasStatus_t status = cublasLtMatmulDescCreate(&p->description, compute, CUDA_R_32F);
     if (!status) status = cublasLtMatmulDescSetAttribute(p->description, CUBLASLT_MATMUL_DESC_TRANSA, &a, sizeof a);
     if (!status) status = cublasLtMatmulDescSetAttribute(p->description, CUBLASLT_MATMUL_DESC_TRANSB, &b, sizeof b);
     if (!status)
         status = cublasLtMatmulDescSetAttribute(p->description, CUBLASLT_MATMUL_DESC_EPILOGUE, &s->epilogue,
                                                 sizeof s->epilogue);
-    if (!status) status = layout(&p->a, s, s->transpose_a ? s->k : s->m, s->transpose_a ? s->m : s->k, s->stride_a);
-    if (!status) status = layout(&p->b, s, s->transpose_b ? s->n : s->k, s->transpose_b ? s->k : s->n, s->stride_b);
-    if (!status) status = layout(&p->d, s, s->m, s->n, s->stride_d);
+    if (!status)
+        status = layout(&p->a, s, s->type, s->transpose_a ? s->k : s->m, s->transpose_a ? s->m : s->k, s->stride_a);
+    if (!status)
+        status = layout(&p->b, s, s->type, s->transpose_b ? s->n : s->k, s->transpose_b ? s->k : s->n, s->stride_b);
+    if (!status) status = layout(&p->d, s, s->result, s->m, s->n, s->stride_d);
     return status;
 }
 
@@ -72,7 +73,7 @@ int fv_product_prepare(fv_device *device, fv_product *p, const fv_product_shape 
     memset(p, 0, sizeof *p);
     int status = fv_cuda_lt(device, &l);
     if (status) return status;
-    cublasStatus_t error = describe(device, p, s);
+    cublasStatus_t error = describe(p, s);
     if (!error) error = choose(l, p, s);
     if (error) fv_product_release(p);
     return fv_cuda_lt_check(device, error, "planning a matrix product");

@@ -11,7 +11,8 @@ extern "C" {
 typedef struct fv_product_shape {
     int64_t m, n, k;
     bool transpose_a, transpose_b;
-    fv_type type;
+    fv_type type, result; /* of a and b; of d */
+    bool strict;          /* f32 factors keep all their digits */
     cublasLtEpilogue_t epilogue;
     int32_t batch;
     int64_t stride_a, stride_b, stride_d;

@@ -35,16 +35,16 @@ struct reduction {
 /* ---- Rules: a state, how element i of those reduced is added to it (note: a number that belongs to the output, which may use
  * the first of its elements), how the states of two stretches are joined, and what is written. ---------------------------------- */
 
-/* The state is one number, and the result but for a factor. */
-template <class T, class STATE> struct number {
+/* The state is one number, and the result, of type Y, but for a factor. */
+template <class T, class STATE, class Y = T> struct number {
     typedef T element;
     typedef STATE state;
-    T *y;
+    Y *y;
     float factor;
     __device__ float note(int64_t, float) const { return 0; }
-    __device__ void finish(int64_t o, STATE s, float) const { y[o] = from_float<T>((float)(s * factor)); }
+    __device__ void finish(int64_t o, STATE s, float) const { y[o] = from_float<Y>((float)(s * factor)); }
 };
-template <class T> struct summing : number<T, float> {
+template <class T> struct summing : number<T, float, float> { /* sums of 16-bit numbers are f32 */
     static __device__ float start() { return 0; }
     static __device__ void add(float &s, float x, int64_t, float) { s += x; }
     static __device__ float join(float a, float b) { return a + b; }
@@ -282,8 +282,8 @@ template <template <class> class RULE, class S> static int run_rule(fv_device *d
 }
 
 template <template <class> class RULE> static int run_number(fv_device *device, const fv_task *task) {
-    return run_rule<RULE>(device, task, [&](auto &rule, auto example, const reduction &r) {
-        rule.y = data_of<decltype(example)>(task->output[0]);
+    return run_rule<RULE>(device, task, [&](auto &rule, auto, const reduction &r) {
+        rule.y = static_cast<decltype(rule.y)>(task->output[0].data);
         rule.factor = task->op == FV_OP_mean ? 1 / (float)r.length : 1.0f;
     });
 }

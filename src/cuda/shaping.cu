@@ -1,5 +1,6 @@
 /* shaping.cu - operations that move elements and compute nothing. One mechanism: each element of the result has a place in the source
  * that is a sum over its coordinates; outside the source there is a value, or what surrounds it by reflection, the edge or repetition. */
+#include "core/half.h"
 #include "cuda/device.h"
 #include <string.h>
 
@@ -156,7 +157,7 @@ static bool narrow(walker<int32_t> *to, const mover &m, int64_t of_result, int64
     return most < 1 << 30; /* a position outside is at most twice that */
 }
 
-/* The bits of a value in a type; 16-bit ones know only zero. */
+/* The bits of a value in a type. */
 static uint32_t bits_of(fv_type type, float value) {
     uint32_t bits = 0;
     const int32_t whole = (int32_t)value;
@@ -166,6 +167,8 @@ static uint32_t bits_of(fv_type type, float value) {
         memcpy(&bits, &whole, sizeof bits);
     else if (type == FV_U8)
         bits = (uint8_t)value;
+    else
+        bits = type == FV_BF16 ? fv_to_bf16(value) : fv_to_f16(value);
     return bits;
 }
 

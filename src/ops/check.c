@@ -7,6 +7,7 @@
 
 int fv_check_type(fv_signature *s, int32_t input, const char *name, fv_type type) {
     if (!s->input[input] || s->input_type[input] == type) return FV_OK;
+    if (type == FV_F32 && fv_type_half(s->input_type[input]) && fv_precision_may(s->op, input)) return FV_OK;
     return fv_op_fail(s, FV_ERROR_ARGUMENT, "the %s %s must be %s, not %s", name, FV_TEXT(s->input[input]),
                       fv_type_name(type), fv_type_name(s->input_type[input]));
 }

@@ -56,6 +56,10 @@ extern const fv_attribute_layout fv_layout_activation, fv_layout_clamp;
 #define FV_TEXT(shape) fv_shape_text(shape, (char[96]){ 0 })
 #define FV_NAMES(...) ((const char *const[]){ __VA_ARGS__, NULL })
 
+/* precision.c: the 16-bit type of the operands that may have one, or f32; the outputs get it behind infer. */
+fv_type fv_precision_of(const fv_signature *);
+int fv_precision_infer(fv_signature *, fv_type);
+
 /* ---- Checks of infer (check.c): 0, or the error is recorded ------------------------------------------------------ */
 /* The inputs, in order, are f32 or absent; names for the message. */
 int fv_check_f32(fv_signature *, const char *const *names);

@@ -205,6 +205,10 @@ extern const fv_op_desc *const fv_op_table[FV_OP_COUNT]; /* src/ops/table.c, fro
 const char *fv_op_name(fv_op);
 const char *fv_op_about(fv_op);        /* "x [n,h,w,c], w [k,r,s,c/groups] -> y": inputs, outputs, remarks; from ops.def */
 uint32_t fv_op_checksum(void);         /* of ops.def: names, arities, flags, sizeof fv_attributes */
+/* Which operands may be bf16 or f16 (all those of one operation alike); lowers: in a 16-bit program even if they are not yet. */
+typedef struct fv_precision_rule { uint32_t inputs, outputs; bool lowers; } fv_precision_rule;
+extern const fv_precision_rule fv_precision_rules[FV_OP_COUNT]; /* src/ops/precision.c */
+bool fv_precision_may(fv_op, int32_t input);
 /* infer behind one door: checks arity and presence of the inputs first, and that no output is empty. */
 int fv_op_infer(fv_signature *);
 /* cost of an operation whose outputs are inferred; the default where it has no cost function. */

@@ -52,6 +52,8 @@ int fv_op_infer(fv_signature *s) {
         s->output_type[o] = FV_F32;
     }
     FV_TRY(desc->infer(s));
+    const fv_type type = fv_precision_of(s);
+    if (type != FV_F32) FV_TRY(fv_precision_infer(s, type));
     for (int32_t o = 0; o < desc->outputs; o++)
         for (int32_t axis = 0; axis < s->output[o].rank; axis++)
             if (s->output[o].dim[axis] < 1)

@@ -11,6 +11,8 @@ uint64_t fv_program_hash(const fv_tape *t, bool debug) {
     const char *device = t->object.context->device_name;
     uint64_t hash = fv_tape_hash(t);
     while (*device) hash = mix(hash, device++, 1);
+    fv_precision precision = t->precision ? t->precision : t->object.context->precision;
+    hash = mix(hash, &precision, sizeof precision);
     return mix(hash, &debug, sizeof debug);
 }
 

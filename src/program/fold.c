@@ -9,7 +9,8 @@
 /* ---- What depends on weights only -------------------------------------------------------------------------------- */
 
 static bool is_weight(const fv_tape_value *v) {
-    return v->kind == FV_VALUE_STATE && (v->region == FV_PARAMETERS || v->region == FV_STATISTICS);
+    const bool shadow = v->region == FV_SHADOW_BF16 || v->region == FV_SHADOW_F16;
+    return v->kind == FV_VALUE_STATE && (v->region == FV_PARAMETERS || v->region == FV_STATISTICS || shadow);
 }
 
 static bool steady_operation(const fv_tape *t, const fv_operation *o, const bool *steady) {
@@ -177,18 +178,21 @@ static int look(folder *f) {
 }
 
 /* Operations on weights alone to the front; each part keeps its order. */
-static int bring_forward(const folder *f) {
-    fv_tape *t = f->tape;
-    fv_operation *list = fv_alloc(f->context, (size_t)t->operation_count, sizeof *list, "folding");
-    if (!list) return FV_ERROR_MEMORY;
-    int32_t count = 0;
-    for (int steady = 1; steady >= 0; steady--)
-        for (int32_t i = 0; i < t->operation_count; i++)
-            if (steady_operation(t, &t->operation[i], f->steady) == steady) list[count++] = t->operation[i];
-    memcpy(t->operation, list, (size_t)count * sizeof *list);
+int fv_tape_bring_forward(fv_tape *t, fv_context *c) {
+    fv_operation *list = fv_alloc(c, (size_t)t->operation_count, sizeof *list, "folding");
+    bool *steady = fv_alloc(c, (size_t)t->value_count, sizeof *steady, "folding");
+    if (list && steady) {
+        int32_t count = 0;
+        fv_tape_find_steady(t, steady);
+        for (int first = 1; first >= 0; first--)
+            for (int32_t i = 0; i < t->operation_count; i++)
+                if (steady_operation(t, &t->operation[i], steady) == first) list[count++] = t->operation[i];
+        memcpy(t->operation, list, (size_t)count * sizeof *list);
+        fv_tape_compact(t);
+    }
     fv_free(list);
-    fv_tape_compact(t);
-    return FV_OK;
+    fv_free(steady);
+    return list && steady ? FV_OK : FV_ERROR_MEMORY;
 }
 
 int fv_tape_fold(fv_tape *t, fv_context *c) {
@@ -201,7 +205,7 @@ int fv_tape_fold(fv_tape *t, fv_context *c) {
         status = fold(&f, i, &l);
         if (status == 1) status = look(&f);
     }
-    if (!status) status = bring_forward(&f);
+    if (!status) status = fv_tape_bring_forward(t, c);
     fv_free(f.readers);
     fv_free(f.steady);
     return status;

@@ -94,6 +94,7 @@ static void fill_tasks(fv_program *p) {
         fv_task_describe(t, i, task);
         for (int32_t k = 0; k < o->input_count; k++) p->tensor_value[p->tensor_count++] = t->operand[o->input + k];
         for (int32_t k = 0; k < o->output_count; k++) p->tensor_value[p->tensor_count++] = o->output + k;
+        task->precision = p->precision;
         p->task_operation[p->task_count] = i;
         p->task_group[p->task_count++] = -1;
     }

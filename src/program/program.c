@@ -87,12 +87,17 @@ void fv_programs_of_store_free(fv_store *store) {
 
 /* ---- Compiling --------------------------------------------------------------------------------------------------- */
 
-static int rewrite(fv_tape *t, fv_context *c, bool debug) {
+static int rewrite(fv_tape *t, fv_context *c, fv_precision precision, bool debug) {
     int status = FV_OK;
     if (!debug) {
         status = fv_tape_remove_dead(t);
         if (!status) status = fv_tape_fold(t, c);
         if (!status) status = fv_tape_fuse(t, c);
+    }
+    if (!status) status = fv_tape_lower(t, c, precision);
+    if (!status && !debug && fv_precision_type(precision) != FV_F32) {
+        status = fv_tape_remove_dead(t);
+        if (!status) status = fv_tape_bring_forward(t, c);
     }
     if (!status) status = fv_tape_expand(t, c);
     return status ? status : fv_tape_settle(t);
@@ -100,8 +105,11 @@ static int rewrite(fv_tape *t, fv_context *c, bool debug) {
 
 static int build(fv_program *p) {
     fv_context *c = p->object.context;
-    int status = rewrite(p->tape, c, p->debug);
+    p->precision = p->tape->precision;
+    int status = fv_precision_settle(c, &p->precision);
+    if (!status) status = rewrite(p->tape, c, p->precision, p->debug);
     if (status) return status;
+    p->shadow = fv_shadow_region(fv_precision_type(p->precision));
     p->place = fv_alloc(c, (size_t)p->tape->value_count, sizeof *p->place, "the plan of a program");
     p->bound = fv_alloc(c, (size_t)p->tape->value_count, sizeof *p->bound, "the plan of a program");
     if (!p->place || !p->bound) return FV_ERROR_MEMORY;
@@ -145,7 +153,11 @@ fv_program *fv_compile_with(fv_tape *tape, const fv_compile_options *given) {
     fv_context *c = tape ? tape->object.context : NULL;
     fv_compile_options options;
     if (!fv_ok(c) || fv_options_read(c, "fv_compile", &options, sizeof options, given)) return NULL;
-    return fv_program_new(tape, options.debug);
+    const fv_precision before = tape->precision;
+    if (options.precision) tape->precision = options.precision;
+    fv_program *p = fv_program_new(tape, options.debug);
+    tape->precision = before;
+    return p;
 }
 
 fv_program *fv_compile(fv_tape *tape) { return fv_compile_with(tape, NULL); }

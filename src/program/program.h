@@ -1,7 +1,7 @@
 /* program.h - from tape to program: dead operations go, neighbours are fused by a table of patterns, every value gets its
  * place in one arena, kernels prepare themselves. A run is a loop over tasks and allocates nothing.
  *   rewrite.c  dead operations, expansion, splicing    fold.c  what depends on weights only    fuse.c  patterns
- *   plan.c  lifetimes, offsets    verify.c  the verifier
+ *   precision.c  16-bit programs    plan.c  lifetimes, offsets    verify.c  the verifier
  *   prepare.c  tasks, kernels, addresses, groups    program.c  compile, measure, free    run.c  run, debug, read, write
  *   profile.c  print and profile    store.c  what outlives a step    cache.c  compiled programs of a store
  *
@@ -30,6 +30,8 @@ struct fv_program {
     fv_store *store;             /* owner of the arena; NULL: the program has an arena of its own */
     fv_store **stores; int32_t store_count; /* all that the tape refers to */
     int32_t written_count;       /* the first so many have parameters or statistics written by a run */
+    fv_precision precision;      /* never FV_PRECISION_DEFAULT */
+    fv_region shadow;            /* that the program reads weights from, or FV_REGION_NONE */
     bool debug, cached, orphan;  /* orphan: a store that it refers to is gone */
     fv_place *place;             /* by value */
     void **bound;                /* by value: inputs bound to device memory */
@@ -74,6 +76,7 @@ int fv_tape_remove_dead(fv_tape *);
 int fv_tape_fold(fv_tape *, fv_context *);           /* batch norm into weights; what depends on weights only goes to the front */
 int fv_tape_fuse(fv_tape *, fv_context *);           /* only what the context's backend supports */
 int fv_tape_expand(fv_tape *, fv_context *);         /* fused operations that the backend lacks become what they stand for */
+int fv_tape_lower(fv_tape *, fv_context *, fv_precision); /* to bf16 or f16; others leave the tape as it is */
 int fv_tape_settle(fv_tape *);                       /* reshaped values placed in a store: their source goes there, or a copy */
 int fv_program_plan(fv_program *);
 int fv_program_verify(const fv_program *);           /* nothing overlaps while it lives; no old version of a state is read */
@@ -81,6 +84,7 @@ int fv_program_verify(const fv_program *);           /* nothing overlaps while i
 /* Between the files of this folder. */
 int fv_tape_splice(fv_tape *, int32_t first, int32_t old_count, const fv_operation *, int32_t new_count);
 void fv_tape_compact(fv_tape *);                     /* drops FV_OP_NONE, sets producers anew */
+int32_t fv_tape_add_operand(fv_tape *, int32_t value); /* its place, or a status */
 int32_t fv_tape_clone_value(fv_tape *, const fv_tape_value *like); /* its id, or a status */
 fv_operation fv_tape_alias_operation(const fv_tape *, int32_t operand, int32_t output, int32_t label); /* reshape */
 bool fv_state_overlap(const fv_tape_value *, const fv_tape_value *); /* both in stores, ranges meet */
@@ -97,13 +101,14 @@ int fv_program_input_memory(fv_program *);
 int fv_program_resolve(fv_program *);                /* addresses and groups; does nothing while they hold */
 void fv_program_forget_addresses(fv_program *);
 /* By value: does it depend on weights and constants only? On none, if the tape writes weights. */
+int fv_tape_bring_forward(fv_tape *, fv_context *);  /* operations on weights alone */
 void fv_tape_find_steady(const fv_tape *, bool *steady);
 int32_t fv_program_root(const fv_program *, int32_t value);     /* value whose memory it is */
 bool fv_program_lasts(const fv_program *, int32_t root);        /* made by a steady task, read by others */
 void *fv_program_address(const fv_program *, int32_t value);    /* NULL: none */
 void fv_program_place_inputs(fv_program *);          /* after planning or binding */
 fv_program *fv_program_build(fv_tape *, fv_store *arena_owner, bool debug); /* planned and verified, without device memory */
-uint64_t fv_program_hash(const fv_tape *, bool debug);
+uint64_t fv_program_hash(const fv_tape *, bool debug); /* with the precision that the tape asks for */
 fv_store *fv_tape_store(const fv_tape *);            /* the first that it refers to, or NULL */
 void fv_program_release(void *);
 #endif

@@ -75,7 +75,7 @@ fv_operation fv_tape_alias_operation(const fv_tape *t, int32_t operand, int32_t 
     return o;
 }
 
-static int32_t add_operand(fv_tape *t, int32_t value) {
+int32_t fv_tape_add_operand(fv_tape *t, int32_t value) {
     if (t->operand_count == t->operand_capacity) {
         int32_t capacity = t->operand_count + t->operand_count / 2 + 16;
         int32_t *grown =
@@ -152,7 +152,7 @@ static int expand(fv_tape *t, int32_t i) {
     for (int32_t k = 0; k < appended; k++) replacement[k].backward = fused.backward;
     for (int32_t k = 0; k < fused.output_count && !status; k++) {
         if (!output[k].id) continue;
-        int32_t operand = add_operand(t, output[k].id);
+        int32_t operand = fv_tape_add_operand(t, output[k].id);
         if (operand < 0)
             status = operand;
         else
@@ -204,7 +204,7 @@ static int copy_into_place(fv_tape *t, int32_t i) {
     unplaced.region = FV_REGION_NONE;
     unplaced.offset = 0;
     int32_t between = fv_tape_clone_value(t, &unplaced);
-    int32_t operand = between < 0 ? between : add_operand(t, between);
+    int32_t operand = between < 0 ? between : fv_tape_add_operand(t, between);
     if (operand < 0) return operand;
     pair[0].output = between;
     pair[1].op = FV_OP_copy;

@@ -1,6 +1,7 @@
 /* run.c - running a program and talking to it. A run looks nothing up and allocates nothing: once addresses are known it is
  * a loop over tasks and groups, or, on a device that can capture, the replay of what the second run recorded. Steady tasks
  * run only where the weights are new, and before a capture or replay. */
+#include "core/half.h"
 #include "program/program.h"
 #include <math.h>
 #include <string.h>
@@ -79,10 +80,19 @@ static bool addresses_hold(const fv_program *p) {
     return versions == p->region_seen;
 }
 
+/* Weights that something else has written since are rounded anew, before and not within what may be captured. */
+static int refresh_shadows(fv_program *p) {
+    int status = FV_OK;
+    for (int32_t i = 0; i < p->store_count && p->shadow && !status; i++)
+        status = fv_store_shadow(p->stores[i], p->shadow);
+    return status;
+}
+
 int fv_run(fv_program *p) {
     fv_context *c = p ? p->object.context : NULL;
     if (!fv_ok(c)) return c ? c->status : FV_ERROR_ARGUMENT;
     int status = addresses_hold(p) ? FV_OK : fv_program_resolve(p);
+    if (!status) status = refresh_shadows(p);
     if (!status && p->debug) status = poison(p);
     if (!status) status = run_steady(p);
     if (status) return status;
@@ -118,7 +128,7 @@ static int check_access(fv_program *p, fv_value value, const void *data, size_t 
     if (!fv_value_valid(p->tape, value) || p->tape->value[value.id].kind == FV_VALUE_NONE)
         return fv_fail(c, FV_ERROR_ARGUMENT, "%s: the program has no value %d", verb, value.id);
     const fv_tape_value *v = &p->tape->value[value.id];
-    size_t needed = (size_t)fv_shape_elements(&v->shape) * fv_type_bytes(v->type);
+    size_t needed = (size_t)fv_shape_elements(&v->shape) * fv_type_bytes(v->lowered ? FV_F32 : v->type);
     if (bytes != needed)
         return fv_fail(c, FV_ERROR_SHAPE, "%s: %s has %zu bytes, but %zu were given", verb, describe(p, value.id, text),
                        needed, bytes);
@@ -143,6 +153,19 @@ int fv_write(fv_program *p, fv_value value, const void *data, size_t bytes) {
                   : fv_device_write(c, fv_program_address(p, value.id), v->type, fv_shape_elements(&v->shape), data);
 }
 
+/* 16 bits to f32 within one buffer: read into its second half, widened from the front. */
+static int read_lowered(fv_context *c, const fv_tape_value *v, float *to, const void *from) {
+    const int64_t elements = fv_shape_elements(&v->shape);
+    const unsigned char *halves = (unsigned char *)to + (size_t)elements * sizeof(uint16_t);
+    int status = fv_device_read(c, (unsigned char *)to + (size_t)elements * sizeof(uint16_t), v->type, elements, from);
+    for (int64_t i = 0; i < elements && !status; i++) {
+        uint16_t bits;
+        memcpy(&bits, halves + (size_t)i * sizeof bits, sizeof bits);
+        to[i] = v->type == FV_BF16 ? fv_from_bf16(bits) : fv_from_f16(bits);
+    }
+    return status;
+}
+
 /* Temporaries must be kept, and hold something only after a run; states, inputs and constants can always be read. */
 int fv_read(fv_program *p, fv_value value, void *data, size_t bytes) {
     fv_context *c = p ? p->object.context : NULL;
@@ -165,7 +188,7 @@ int fv_read(fv_program *p, fv_value value, void *data, size_t bytes) {
     if (!from)
         return fv_fail(c, FV_ERROR_ARGUMENT, "fv_read: %s has no memory: nothing wrote or reads it",
                        describe(p, value.id, text));
-    return fv_device_read(c, data, v->type, elements, from);
+    return v->lowered ? read_lowered(c, v, data, from) : fv_device_read(c, data, v->type, elements, from);
 }
 
 /* Before the first write or run a bound input costs no memory; afterwards its place stays empty. */
@@ -239,6 +262,7 @@ int fv_program_find_nonfinite(fv_program *p, char *sentence, size_t bytes) {
     if (!p->debug)
         return fv_fail(c, FV_ERROR_ARGUMENT, "only a debug program can be searched for values that are not finite");
     int status = fv_program_resolve(p);
+    if (!status) status = refresh_shadows(p);
     if (!status) status = poison(p);
     if (status) return status;
     int64_t largest = 0;

@@ -25,6 +25,8 @@ static const struct {
     [FV_RATES] = { "rates", FV_F32, FREE_SIZE },
     [FV_ORDER] = { "order", FV_I32, FREE_SIZE },
     [FV_METRICS] = { "metrics", FV_F32, FREE_SIZE },
+    [FV_SHADOW_BF16] = { "parameters in bf16", FV_BF16, PARAMETER_SIZE },
+    [FV_SHADOW_F16] = { "parameters in f16", FV_F16, PARAMETER_SIZE },
 };
 
 fv_type fv_region_type(fv_region region) { return regions[region].type; }
@@ -237,6 +239,29 @@ int fv_store_set_segments(fv_store *s, const fv_segment *segments, int32_t count
     if (count) memcpy(s->segment, segments, (size_t)count * sizeof *segments);
     return s->data[FV_SEGMENTS] && count ? fv_store_write(s, FV_SEGMENTS, 0, natural_size(s, FV_SEGMENTS), segments)
                                          : FV_OK;
+}
+
+/* ---- 16-bit shadows of the parameters ---------------------------------------------------------------------------- */
+
+fv_region fv_shadow_region(fv_type type) {
+    return type == FV_BF16 ? FV_SHADOW_BF16 : type == FV_F16 ? FV_SHADOW_F16 : FV_REGION_NONE;
+}
+
+int fv_store_shadow(fv_store *s, fv_region shadow) {
+    uint64_t *seen = &s->shadowed[shadow == FV_SHADOW_F16];
+    if (!s->data[shadow] || *seen == s->written) return FV_OK;
+    fv_context *c = s->context;
+    const fv_attributes a = { .cast = { (int32_t)regions[shadow].type } };
+    fv_tensor from = { s->data[FV_PARAMETERS], FV_F32, 1, { s->parameters } };
+    fv_tensor to = { s->data[shadow], regions[shadow].type, 1, { s->parameters } };
+    const fv_task task = {
+        .op = FV_OP_cast, .input_count = 1, .output_count = 1, .attributes = &a, .input = &from, .output = &to
+    };
+    int status = fv_store_region(s, FV_PARAMETERS, 0);
+    from.data = s->data[FV_PARAMETERS];
+    if (!status) status = c->backend->kernels[FV_OP_cast].run(c->device, &task);
+    if (!status) *seen = s->written;
+    return device_status(c, status, "rounding the parameters");
 }
 
 /* ---- The shared arena -------------------------------------------------------------------------------------------- */

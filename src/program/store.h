@@ -21,6 +21,7 @@ typedef struct fv_store {
     uint64_t version;                         /* raised by each write of parameters or statistics by the host */
     uint64_t device_version;                  /* raised by each run of a program that writes parameters or statistics */
     uint64_t written;                         /* raised by both, from 1: what packed weights are compared with */
+    uint64_t shadowed[2];                     /* written, when the 16-bit shadows (bf16, f16) were made */
     struct fv_program *program[FV_STORE_PROGRAMS]; uint64_t used[FV_STORE_PROGRAMS], clock;
 } fv_store;
 
@@ -36,6 +37,9 @@ int fv_store_read(fv_store *, fv_region, int64_t offset, int64_t elements, void 
 int fv_store_set_segments(fv_store *, const fv_segment *, int32_t count); /* after freezing */
 /* The shared arena holds at least so many bytes from now on; its contents are lost when it grows. */
 int fv_store_arena(fv_store *, size_t bytes);
+fv_region fv_shadow_region(fv_type);          /* of the parameters in bf16, f16; else FV_REGION_NONE */
+/* The parameters rounded into a shadow, on the device, unless nothing has written them since the last time. */
+int fv_store_shadow(fv_store *, fv_region shadow);
 fv_type fv_region_type(fv_region);
 const char *fv_region_name(fv_region);        /* "parameters" */
 

@@ -24,6 +24,7 @@ static bool copy_arrays(fv_tape *to, const fv_tape *from) {
         !(to->gradient = copied(context, from->gradient, from->gradient_count, sizeof *from->gradient)))
         return false;
     to->gradient_count = from->gradient_count;
+    to->precision = from->precision;
     return true;
 }
 

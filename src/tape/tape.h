@@ -24,6 +24,7 @@ typedef enum fv_region {
     FV_RATES,    /* f32: learning rate of each batch of the epoch, batch % length being used */
     FV_ORDER,    /* i32: sample numbers in the epoch's order */
     FV_METRICS,  /* f32: pairs (sum, compensation) */
+    FV_SHADOW_BF16, FV_SHADOW_F16, /* the parameters in 16 bits, at the same offsets */
     FV_REGION_COUNT
 } fv_region;
 
@@ -34,6 +35,7 @@ typedef struct fv_tape_value {
     int32_t producer;          /* operation, or -1                                                     */
     bool needs_gradient;       /* a trainable parameter, or made from one                              */
     bool kept;                 /* readable after a run: a root                                         */
+    bool lowered;              /* 16 bits in the program, f32 to those who read it from outside         */
     /* STATE: where; TEMPORARY: where the value must be placed, if region is set (a gradient, a new statistic).
        Offset in elements of the region; the extent is the shape. */
     struct fv_store *store;
@@ -62,6 +64,7 @@ struct fv_tape {
     int32_t *gradient; int32_t gradient_count;                   /* by value id, after fv_backward; 0: none */
     int32_t current_label;
     bool in_backward;
+    fv_precision precision; /* of the programs made of it */
 };
 
 /* Appends one operation: checks arity, infers shapes, propagates needs_gradient. Returns its number, or a status.

@@ -84,6 +84,7 @@ int fv_evaluate_with(fv_net *net, const fv_evaluate_options *given) {
                            .batch_size = o.batch_size ? o.batch_size : 256,
                            .cached = true,
                            .top_k = o.top_k ? o.top_k : 5,
+                           .precision = o.precision,
                            .loss = { o.loss, o.label_smoothing, o.losses, o.loss_weights, o.loss_function, o.user,
                                      o.loss_options } };
     fv_result result = { .struct_size = sizeof result };

@@ -47,9 +47,12 @@ static int predict(fv_net *net, fv_dataset *data, const fv_predict_options *o, f
     if (count < 0 || count > data->count)
         return fv_fail(context, FV_ERROR_ARGUMENT, "%s: %lld samples are asked for, but there are %lld", net->name,
                        (long long)count, (long long)data->count);
-    fv_step_settings s = {
-        .net = net, .data = data, .batch_size = o->batch_size ? o->batch_size : 256, .predict = true, .cached = true
-    };
+    fv_step_settings s = { .net = net,
+                           .data = data,
+                           .batch_size = o->batch_size ? o->batch_size : 256,
+                           .predict = true,
+                           .cached = true,
+                           .precision = o->precision };
     target to = { .output = outputs };
     fv_evaluation e;
     int status = fv_evaluation_make(&e, &s, count);

@@ -149,7 +149,8 @@ static int make_programs(fv_session *s) {
                                             o->user, o->loss_options },
                                   .optimizer = t->optimizer,
                                   .clip_value = o->clip_value,
-                                  .clip_norm = o->clip_norm };
+                                  .clip_norm = o->clip_norm,
+                                  .precision = o->precision };
     int32_t rest = (int32_t)(o->data->count % o->batch_size);
     bool full = o->data->count >= o->batch_size;
     if (full && make_step(&s->full, &settings, o->batch_size)) return s->context->status;

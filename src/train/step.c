@@ -45,6 +45,7 @@ static int begin(fv_step *step, const fv_step_settings *s, bool targets) {
     if (resident && resident != FV_ERROR_MEMORY) return context->status;
     step->feed.resident = resident == FV_OK;
     step->tape = fv_tape_new(context);
+    if (step->tape) step->tape->precision = s->precision;
     return context->status;
 }
 

@@ -105,6 +105,7 @@ typedef struct fv_step_settings {
     int32_t top_k;             /* 0: not counted               */
     bool predict;              /* keep the outputs, no targets  */
     bool cached;               /* programs of the store: kept for the next call */
+    fv_precision precision;
 } fv_step_settings;
 int fv_step_training(fv_step *, const fv_step_settings *);
 int fv_step_evaluation(fv_step *, const fv_step_settings *);
