@@ -64,6 +64,7 @@ stage v2         v2        FOVEA_CPU=v2 "$make" -j"$cores" check WERROR=1
 stage v3         v3        FOVEA_CPU=v3 "$make" -j"$cores" check WERROR=1
 stage v4         v4        FOVEA_CPU=v4 "$make" -j"$cores" check WERROR=1
 stage arm        qemu-aarch64 scripts/check_arm.sh
+stage groups     -         FOVEA_GROUPS=all "$make" -j"$cores" check WERROR=1
 stage clang      clang     "$make" -j"$cores" check-quick WERROR=1 CC=clang BUILD=build/clang
 stage sanitize   -         UBSAN_OPTIONS=print_stacktrace=1 "$make" -j"$cores" check-quick SANITIZE=address,undefined
 stage cuda       nvcc      scripts/check_nvcc.sh

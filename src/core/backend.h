@@ -12,7 +12,14 @@ typedef struct fv_device fv_device; /* made by a backend's open, known only to i
 
 /* Where an operand lies. data is NULL for an absent optional input and for an output that nobody reads. Backends compiled
  * for double (reference64) hold f32 as double: fv_backend.real_bytes. */
-typedef struct fv_tensor { void *data; fv_type type; int32_t rank; int64_t dim[FV_RANK]; } fv_tensor;
+typedef struct fv_tensor {
+    void *data;
+    fv_type type;
+    int32_t rank;
+    int64_t dim[FV_RANK];
+    int32_t value;             /* in a program: equal numbers are one value, perhaps under another shape; 0: absent     */
+    bool kept;                 /* somebody but the program's tasks reads it: it must lie at data when the run is over   */
+} fv_tensor;
 
 static inline int64_t fv_elements(const fv_tensor *t) { int64_t n = 1; for (int i = 0; i < t->rank; i++) n *= t->dim[i]; return n; }
 
@@ -55,7 +62,8 @@ typedef struct fv_host {
 } fv_host;
 
 /* A run of consecutive tasks that a backend executes its own way (depth first by blocks, one persistent kernel).
- * The tasks stay the specification: a group must give what they would, bit for bit on the CPU. */
+ * The tasks stay the specification: a group gives what they would, within the bounds of each operation, the same on
+ * every run and for any number of threads. */
 typedef struct fv_group {
     int32_t first, count;      /* tasks of the program */
     void *kept;
@@ -102,8 +110,9 @@ typedef struct fv_backend {
 
     int (*all_reduce)(fv_device *, void *data, int64_t elements); /* optional: sum over ranks */
 
-    /* groups; optional, together. group writes the runs it takes, in order, at most capacity, and returns how many. Every
-       output whose data is not NULL is written, as its task would. */
+    /* groups; optional, together. group writes the runs it takes, in order, at most capacity, and returns how many (or a
+       status). An output is written where its task would if its data is not NULL and a task outside of groups reads it or
+       it is kept; how groups hand values to each other is theirs, within the memory of these values. */
     int (*group)(fv_device *, const fv_task *tasks, int count, fv_group *groups, int capacity);
     int (*group_run)(fv_device *, const fv_task *tasks, const fv_group *);
     void (*group_release)(fv_device *, fv_group *);

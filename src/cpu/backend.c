@@ -261,6 +261,9 @@ static int cpu_open(const fv_host *host, int index, fv_device **out) {
     device->set = set;
     const char *winograd = getenv("FOVEA_WINOGRAD");
     device->no_winograd = winograd && !strcmp(winograd, "0");
+    const char *groups = getenv("FOVEA_GROUPS");
+    if (groups && !strcmp(groups, "none")) device->groups = FV_GROUPS_NONE;
+    if (groups && !strcmp(groups, "all")) device->groups = FV_GROUPS_ALL;
     device->threads = host->threads > 0 ? host->threads : available_cores();
     if (device->threads > 1) {
         status = open_pool(host, device->threads, &device->pool);

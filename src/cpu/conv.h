@@ -85,6 +85,25 @@ static inline bool conv_is_data(const fv_task *task) {
     return task->op == FV_OP_conv2d_data_gradient || task->op == FV_OP_conv2d_transpose_bias_activation;
 }
 
+static inline conv_problem conv_problem_of(const fv_task *task) {
+    const fv_conv_attributes *a = &task->attributes->conv;
+    const fv_tensor *x = &task->input[0], *y = &task->output[0], *w = &task->input[1];
+    if (conv_is_data(task)) x = &task->output[0], y = &task->input[0];
+    if (task->op == FV_OP_conv2d_weight_gradient) y = &task->input[1], w = &task->output[0];
+    conv_problem p = {
+        .images = x->dim[0], .channels = x->dim[3], .filters = y->dim[3], .groups = a->groups, .flip = a->flip
+    };
+    for (int axis = 0; axis < 2; axis++) {
+        p.x_size[axis] = x->dim[1 + axis];
+        p.y_size[axis] = y->dim[1 + axis];
+        p.taps[axis] = w->dim[1 + axis];
+        p.stride[axis] = a->stride[axis];
+        p.dilation[axis] = a->dilation[axis];
+        p.pad[axis] = a->pad[2 * axis];
+    }
+    return p;
+}
+
 /* Bias and activation of a task: inputs 2 and attributes of the fused forms, nothing for the others. */
 static inline tile_finish conv_finish(const fv_task *task) {
     tile_finish finish = { NULL, FV_LINEAR, 0 };

@@ -5,25 +5,6 @@
 #include "cpu/gemm.h"
 #include <stdio.h>
 
-static conv_problem problem_of(const fv_task *task) {
-    const fv_conv_attributes *a = &task->attributes->conv;
-    const fv_tensor *x = &task->input[0], *y = &task->output[0], *w = &task->input[1];
-    if (conv_is_data(task)) x = &task->output[0], y = &task->input[0];
-    if (task->op == FV_OP_conv2d_weight_gradient) y = &task->input[1], w = &task->output[0];
-    conv_problem p = {
-        .images = x->dim[0], .channels = x->dim[3], .filters = y->dim[3], .groups = a->groups, .flip = a->flip
-    };
-    for (int axis = 0; axis < 2; axis++) {
-        p.x_size[axis] = x->dim[1 + axis];
-        p.y_size[axis] = y->dim[1 + axis];
-        p.taps[axis] = w->dim[1 + axis];
-        p.stride[axis] = a->stride[axis];
-        p.dilation[axis] = a->dilation[axis];
-        p.pad[axis] = a->pad[2 * axis];
-    }
-    return p;
-}
-
 /* ---- A product of matrices: one tap, or taps that cover the image exactly ---------------------------------------- */
 static bool covers_image(const conv_problem *p) {
     return p->y_size[0] == 1 && p->y_size[1] == 1 && p->taps[0] == p->x_size[0] && p->taps[1] == p->x_size[1] &&
@@ -127,7 +108,7 @@ static int conv_prepare(fv_device *device, fv_task *task) {
     conv_plan *plan = device->host.alloc(device->host.context, sizeof *plan, "a convolution's plan");
     if (!plan) return FV_ERROR_MEMORY;
     task->kept = plan;
-    plan->problem = problem_of(task);
+    plan->problem = conv_problem_of(task);
     const conv_algorithm *const *list = task->op == FV_OP_conv2d_weight_gradient ? weights
                                         : conv_is_data(task)                     ? data
                                                                                  : forward;

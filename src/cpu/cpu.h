@@ -14,16 +14,28 @@ typedef struct fv_cpu_kernel {
     fv_range *range;
 } fv_cpu_kernel;
 
+/* Groups of tasks that go through by blocks of images (block.h). claim: as fv_backend.group, with room for all. */
+typedef struct fv_cpu_blocks {
+    int (*claim)(fv_device *, const fv_task *tasks, int count, fv_group *);
+    int (*run)(fv_device *, const fv_group *);
+    void (*release)(fv_device *, fv_group *);
+} fv_cpu_blocks;
+
 typedef struct fv_cpu_set {
     const char *title;                        /* "AVX-512" */
     const fv_cpu_kernel *kernel[FV_OP_COUNT]; /* NULL: FV_OP_NONE */
     int (*measure_peak)(fv_device *, double *flops, double *bytes);
+    const fv_cpu_blocks *blocks;
 } fv_cpu_set;
+
+/* FOVEA_GROUPS, for tests and measurements: all takes also those that do not pay. */
+typedef enum fv_groups_taken { FV_GROUPS_USEFUL, FV_GROUPS_NONE, FV_GROUPS_ALL } fv_groups_taken;
 
 struct fv_device {
     fv_host host;
     int threads;
     bool no_winograd; /* FOVEA_WINOGRAD=0 */
+    fv_groups_taken groups;
     const fv_cpu_set *set;
     struct fv_pool *pool; /* the other threads; NULL when there is one */
 };

@@ -1,7 +1,8 @@
-/* group.c - a run of elementwise operations of equal size is executed block by block instead of operation by
- * operation, so that what one leaves the next finds in the nearest cache. Each element is computed by the same
- * instructions either way: the same bits. */
+/* group.c - groups: runs of tasks of a small net, by blocks of images (block.h), and, elsewhere, runs of elementwise
+ * operations of equal size, which go through by blocks of elements, so that what one leaves the next finds in the
+ * nearest cache. There each element is computed by the same instructions either way: the same bits. */
 #include "cpu/group.h"
+#include <stdlib.h>
 
 enum { BLOCK = 4096, BLOCK_GRAIN = 2, FEWEST = 2 };
 
@@ -24,18 +25,38 @@ static bool groupable(const fv_device *device, const fv_task *task, int64_t elem
     return whole > 0 && task->output[0].type == FV_F32 && fv_elements(&task->output[0]) == elements;
 }
 
-int fv_cpu_group(fv_device *device, const fv_task *tasks, int count, fv_group *groups, int capacity) {
-    int found = 0;
-    for (int first = 0; first < count && found < capacity;) {
+/* Elementwise runs among the tasks first .. end-1 go behind the groups found so far; returns their number with these. */
+static int group_elementwise(const fv_device *device, const fv_task *tasks, int first, int end, fv_group *groups,
+                             int found) {
+    while (first < end) {
         int64_t elements = tasks[first].output_count ? fv_elements(&tasks[first].output[0]) : 0;
-        int end = first;
-        while (end < count && elements > 0 && groupable(device, &tasks[end], elements)) end++;
-        if (end - first >= FEWEST)
+        int last = first;
+        while (last < end && elements > 0 && groupable(device, &tasks[last], elements)) last++;
+        if (last - first >= FEWEST)
             groups[found++] = (fv_group){ .first = first,
-                                          .count = end - first,
+                                          .count = last - first,
                                           .algorithm = "elementwise, by blocks of 4096 elements" };
-        first = end > first ? end : first + 1;
+        first = last > first ? last : first + 1;
     }
+    return found;
+}
+
+static int compare_groups(const void *a, const void *b) {
+    return ((const fv_group *)a)->first < ((const fv_group *)b)->first ? -1 : 1;
+}
+
+/* There is room for as many groups as tasks. */
+int fv_cpu_group(fv_device *device, const fv_task *tasks, int count, fv_group *groups, int capacity) {
+    if (device->groups == FV_GROUPS_NONE || capacity < count) return 0;
+    int blocks = device->set->blocks->claim(device, tasks, count, groups);
+    if (blocks < 0) return blocks;
+    int found = blocks, first = 0;
+    for (int b = 0; b < blocks; b++) {
+        found = group_elementwise(device, tasks, first, groups[b].first, groups, found);
+        first = groups[b].first + groups[b].count;
+    }
+    found = group_elementwise(device, tasks, first, count, groups, found);
+    qsort(groups, (size_t)found, sizeof *groups, compare_groups);
     return found;
 }
 
@@ -73,6 +94,7 @@ static void run_blocks(const void *argument, int64_t begin, int64_t end, int thr
 }
 
 int fv_cpu_group_run(fv_device *device, const fv_task *tasks, const fv_group *group) {
+    if (group->kept) return device->set->blocks->run(device, group);
     group_run run = { device, tasks + group->first, group->count, fv_elements(&tasks[group->first].output[0]) };
     if (independent(tasks, group)) {
         fv_parallel(device, div_up(run.elements, BLOCK), BLOCK_GRAIN, run_blocks, &run);
@@ -85,6 +107,5 @@ int fv_cpu_group_run(fv_device *device, const fv_task *tasks, const fv_group *gr
 }
 
 void fv_cpu_group_release(fv_device *device, fv_group *group) {
-    (void)device;
-    (void)group;
+    if (group->kept) device->set->blocks->release(device, group);
 }

@@ -1,4 +1,4 @@
-/* group.h - runs of consecutive elementwise operations, executed block by block (group.c). */
+/* group.h - runs of consecutive tasks that are executed block by block (group.c). */
 #ifndef FV_CPU_GROUP_H
 #define FV_CPU_GROUP_H
 #include "cpu/cpu.h"

@@ -3,6 +3,7 @@
 
 extern const fv_cpu_set ISA(cpu_set);
 int ISA(measure_peak)(fv_device *, double *flops, double *bytes); /* peak.c */
+extern const fv_cpu_blocks ISA(cpu_blocks);
 const fv_cpu_set ISA(cpu_set) = {
 #if defined(__AVX512F__)
     .title = "AVX-512",
@@ -16,6 +17,7 @@ const fv_cpu_set ISA(cpu_set) = {
     .title = "plain C",
 #endif
     .measure_peak = ISA(measure_peak),
+    .blocks = &ISA(cpu_blocks),
     .kernel = {
 #define FV_OP(name, least, most, outputs, flags, ...) [FV_OP_##name] = &KERNEL(name),
 #include "ops.def"

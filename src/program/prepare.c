@@ -5,10 +5,22 @@
 
 /* ---- Describing -------------------------------------------------------------------------------------------------- */
 
+/* Reshapes are other names of what they come from. */
+static int32_t renamed(const fv_tape *t, int32_t value) {
+    for (;;) {
+        int32_t producer = t->value[value].producer;
+        if (producer < 0 || !(fv_describe(&t->operation[producer])->flags & FV_ALIAS)) return value;
+        value = t->operand[t->operation[producer].input];
+    }
+}
+
 /* Addresses are not known yet, so that an operand is absent shows in its rank, -1. */
 static void describe_operand(const fv_tape *t, int32_t value, fv_tensor *tensor) {
     const fv_tape_value *v = &t->value[value];
-    *tensor = (fv_tensor){ .type = v->type, .rank = v->kind == FV_VALUE_NONE ? -1 : v->shape.rank };
+    *tensor = (fv_tensor){ .type = v->type,
+                           .rank = v->kind == FV_VALUE_NONE ? -1 : v->shape.rank,
+                           .value = v->kind == FV_VALUE_NONE ? 0 : renamed(t, value),
+                           .kept = v->kept || fv_value_in_store(v) };
     for (int i = 0; i < v->shape.rank; i++) tensor->dim[i] = v->shape.dim[i];
 }
 
@@ -97,6 +109,11 @@ static void fill_tasks(fv_program *p) {
         task->precision = p->precision;
         p->task_operation[p->task_count] = i;
         p->task_group[p->task_count++] = -1;
+    }
+    for (int32_t v = 1; v < t->value_count; v++) { /* under another name */
+        if (!t->value[v].kept || renamed(t, v) == v) continue;
+        for (int32_t i = 0; i < p->tensor_count; i++)
+            if (p->tensor[i].value == renamed(t, v)) p->tensor[i].kept = true;
     }
 }
 

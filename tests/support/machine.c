@@ -195,11 +195,29 @@ static bench *new_bench(fv_context *c, const problem *p, int shared) {
     return b;
 }
 
+/* By its kernel; or, if FOVEA_GROUPS=all asks for it and the backend takes the task, as a group of one. */
+static int run_task(run_state *s) {
+    const fv_backend *backend = s->context->backend;
+    const char *groups = getenv("FOVEA_GROUPS");
+    fv_group group = { 0 };
+    int taken = 0;
+    for (int i = 0; i < s->task.input_count; i++) s->task.input[i].value = s->task.input[i].data ? 1 + i : 0;
+    for (int o = 0; o < s->task.output_count; o++)
+        s->task.output[o].value = 1 + s->task.input_count + o, s->task.output[o].kept = true;
+    if (backend->group && groups && !strcmp(groups, "all"))
+        taken = backend->group(s->context->device, &s->task, 1, &group, 1);
+    if (taken < 0) return taken;
+    if (!taken) return s->kernel->run(s->context->device, &s->task);
+    int status = backend->group_run(s->context->device, &s->task, &group);
+    backend->group_release(s->context->device, &group);
+    return status;
+}
+
 static outcome run_on(run_state *s, bench *b, char *why) {
     if (!set_up(b)) return device_failed(s->context, "memory", why);
     memcpy(s->task.input, b->input_tensor, sizeof b->input_tensor);
     memcpy(s->task.output, b->output_tensor, sizeof b->output_tensor);
-    if (s->kernel->run(s->context->device, &s->task)) return device_failed(s->context, "run", why);
+    if (run_task(s)) return device_failed(s->context, "run", why);
     if (s->context->backend->sync(s->context->device)) return device_failed(s->context, "sync", why);
     return inputs_kept(b, why) ? RAN : FAILED;
 }
