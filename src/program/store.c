@@ -252,8 +252,9 @@ int fv_store_shadow(fv_store *s, fv_region shadow) {
     if (!s->data[shadow] || *seen == s->written) return FV_OK;
     fv_context *c = s->context;
     const fv_attributes a = { .cast = { (int32_t)regions[shadow].type } };
-    fv_tensor from = { s->data[FV_PARAMETERS], FV_F32, 1, { s->parameters } };
-    fv_tensor to = { s->data[shadow], regions[shadow].type, 1, { s->parameters } };
+    fv_tensor from = { .type = FV_F32, .rank = 1, .dim = { s->parameters } }, to = from;
+    to.type = regions[shadow].type;
+    to.data = s->data[shadow];
     const fv_task task = {
         .op = FV_OP_cast, .input_count = 1, .output_count = 1, .attributes = &a, .input = &from, .output = &to
     };
