@@ -13,7 +13,7 @@
 volatile sig_atomic_t options_stop;
 
 enum { KEY_DATA = 256, KEY_EPOCHS, KEY_LR, KEY_MOMENTUM, KEY_DECAY, KEY_OPT, KEY_SCHED, KEY_WARMUP, KEY_SEED, KEY_DEVICE, KEY_THREADS,
-       KEY_LIMIT, KEY_LIMIT_TEST, KEY_OUTPUT, KEY_RESUME, KEY_EVALUATE, KEY_SUMMARY, KEY_AUGMENT, KEY_NO_AUGMENT, KEY_PRECISION, KEY_DETERMINISTIC, KEY_NO_CAPTURE,
+       KEY_LIMIT, KEY_LIMIT_TEST, KEY_OUTPUT, KEY_RESUME, KEY_EVALUATE, KEY_SUMMARY, KEY_AUGMENT, KEY_NO_AUGMENT, KEY_PRECISION, KEY_DETERMINISTIC, KEY_NO_CAPTURE, KEY_TUNED,
        KEY_JSON, KEY_SYNTHETIC, KEY_VARIANT };
 
 static const struct argp_option table[] = {
@@ -42,6 +42,7 @@ static const struct argp_option table[] = {
       "Numbers of activations and factors: f32 (default but on GPUs), tf32 (default on GPUs that have it), bf16, f16",
       3 },
     { "deterministic", KEY_DETERMINISTIC, 0, 0, "Refuse operations whose results vary (no device uses any)", 3 },
+    { "tuned", KEY_TUNED, "FILE", 0, "Take the algorithms that 'fovea tune' wrote to FILE", 3 },
     { "no-capture", KEY_NO_CAPTURE, 0, 0, "A GPU launches each step anew instead of replaying it: for debugging", 3 },
     { 0, 0, 0, 0, "Files", 4 },
     { "output", KEY_OUTPUT, "DIR", 0, "Folder of checkpoints, history.csv and curves.svg (default: runs/PROGRAM/NUMBER)", 4 },
@@ -113,6 +114,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case KEY_THREADS: o->threads = (int)whole(state, "threads", text, 1, 1024); break;
     case KEY_PRECISION: o->precision = word(state, "precision", text, "f32|tf32|bf16|f16"); break;
     case KEY_DETERMINISTIC: o->deterministic = true; break;
+    case KEY_TUNED: o->tuned = text; break;
     case KEY_NO_CAPTURE: o->no_capture = true; break;
     case KEY_OUTPUT: o->output = text; break;
     case KEY_RESUME: o->resume = text; break;
@@ -193,7 +195,7 @@ fv_context *options_open(options *o, int argc, char **argv) {
     argp_parse(&(struct argp){ .options = table, .parser = parse, .doc = about }, argc, argv, 0, NULL, o);
 
     fv_context *ctx = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = o->device, .threads = o->threads, .seed = o->seed,
-                                                        .no_capture = o->no_capture,
+                                                        .no_capture = o->no_capture, .tuned = o->tuned,
                                                        .precision = precision_of(o->precision) });
     if (!ctx || fv_error(ctx)) {
         fprintf(stderr, "%s: %s\n", o->program, ctx ? fv_error(ctx) : "out of memory");

@@ -15,7 +15,7 @@ typedef struct options {
     const char *opt, *sched;
 
     /* set from the command line */
-    const char *variant, *data_dir, *device, *precision, *output, *resume, *evaluate;
+    const char *variant, *data_dir, *device, *precision, *output, *resume, *evaluate, *tuned;
     int threads;
     long limit_train, limit_test;
     uint64_t seed;

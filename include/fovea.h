@@ -105,6 +105,7 @@ typedef struct fv_open_options {
     void *log_user;
     bool no_capture;       /* a GPU launches each step anew, where it would capture and replay it: for debugging */
     fv_precision precision; /* of the programs that do not say otherwise */
+    const char *tuned;     /* a file of fv_tune or 'fovea tune' for this device: which algorithms to take         */
 } fv_open_options;
 
 /* Never NULL but for lack of a few bytes: a context that failed to open carries its error and does nothing else. */
@@ -819,6 +820,9 @@ FV_API int fv_program_print(const fv_program *, FILE *);    /* after fusion and 
 FV_API int fv_program_profile(fv_program *, int runs, FILE *); /* a line a step: time, FLOPs, bytes           */
 FV_API int64_t fv_program_bytes(const fv_program *);        /* of the arena: temporaries, inputs, scratch     */
 FV_API double fv_program_flops(const fv_program *);         /* of a run, as its operations count them         */
+/* Times the ways in which the device can do each operation of the program, in memory of its own, and writes the fastest to a file for
+ * fv_open's .tuned; what the file says of other operations stays. report: a line an operation that has several ways, or NULL. */
+FV_API int fv_tune(fv_program *, const char *path, FILE *report);
 
 /* ---- What there is ------------------------------------------------------------------------------------------ */
 /* Operations and layers as data: what `fovea operations` and `fovea layers` print. Each is called in the order of the

@@ -6,7 +6,7 @@
 #include "ops/ops.h"
 
 /* Raised when fv_backend, fv_task or fv_attributes change. A plugin whose number or list of operations differs is refused. */
-enum { FV_BACKEND_ABI = 4 };
+enum { FV_BACKEND_ABI = 5 };
 
 typedef struct fv_device fv_device; /* made by a backend's open, known only to it */
 
@@ -41,6 +41,7 @@ typedef struct fv_task {
     const char *algorithm;     /* what prepare chose and why: shown in the profile; NULL is fine     */
     const char *layer;         /* for messages; may be NULL                                          */
     fv_precision precision;    /* of the program: F32 forbids rounding the factors of f32 products   */
+    int32_t choice;            /* of the backend's alternatives, which one prepare must take, from 1 on; 0: it decides */
 } fv_task;
 
 /* How one backend does one operation. All slots but run are optional. */
@@ -88,6 +89,12 @@ typedef struct fv_backend {
     /* optional: bit p for each fv_precision that kernels compute in themselves; absent: f32. In other 16-bit programs every
        operation stands between casts; tf32 is then refused, and so is what a device with this slot leaves out. */
     uint32_t (*precisions)(fv_device *);
+
+    /* tuning; optional, together: what a choice depends on (model of the device, versions of libraries), and how many ways
+       prepare can be asked for by task->choice. One that this task has not: prepare returns FV_ERROR_UNSUPPORTED and
+       records nothing. Results of each way repeat. */
+    void (*identity)(fv_device *, char *line, size_t bytes);
+    int (*alternatives)(fv_device *, const fv_task *);
 
     /* memory; alloc returns NULL when there is none left, and records nothing */
     void *(*alloc)(fv_device *, size_t bytes);

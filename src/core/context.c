@@ -172,6 +172,7 @@ fv_context *fv_open_with(const fv_open_options *given) {
         snprintf(context->device_line + strlen(context->device_line),
                  sizeof context->device_line - strlen(context->device_line), ", computes in %s%s",
                  fv_precision_name(context->precision), options.precision ? "" : " unless told otherwise");
+    if (options.tuned && fv_tuned_open(context, options.tuned)) return context;
     fv_log(context, "device: %s", context->device_line);
     return context;
 }
@@ -183,6 +184,7 @@ fv_context *fv_open(const char *device) {
 int fv_close(fv_context *context) {
     if (!context) return 1;
     while (context->objects.next != &context->objects) fv_object_free(context->objects.next);
+    fv_tuned_close(context);
     fv_backend_close(context);
     int result = context->status != FV_OK;
     fv_free(context);

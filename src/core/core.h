@@ -28,6 +28,7 @@ struct fv_context {
     void (*log)(void *user, const char *line);
     void *log_user;
     fv_host host;                  /* handed to the backend at open */
+    struct fv_tuned *tuned;        /* choices of a file, or NULL: tuned.c */
 };
 
 void fv_context_prepare(fv_context *); /* a zeroed context gets its ring and the services for backends */
@@ -77,6 +78,18 @@ int fv_options_read(fv_context *, const char *function, void *to, size_t to_size
 /* The number wanted, else FOVEA_NUM_THREADS, OMP_NUM_THREADS, else the processors that this process may use. Negative: a status. */
 int fv_thread_count(fv_context *, int wanted);
 void fv_bytes_text(double bytes, char buffer[32]);  /* "1.2 GB" */
+
+/* ---- Tuned choices ----------------------------------------------------------------------------------------------- */
+enum { FV_IDENTITY_BYTES = 256, FV_TUNED_BYTES = 17 };
+typedef struct fv_tuned fv_tuned;
+int fv_tuned_open(fv_context *, const char *path); /* into the context; refused where it was measured on another device */
+void fv_tuned_close(fv_context *);
+/* The way to take for an operation with its shapes, and what it is called; -1: the file says nothing. */
+int fv_tuned_choice(const fv_context *, const char *key, const char **algorithm);
+void fv_tuned_text(const fv_context *, char text[FV_TUNED_BYTES]); /* the choices' hash; "" without a file */
+/* What the choices depend on: the device's model, its libraries' versions. */
+void fv_context_identity(const fv_context *, char text[FV_IDENTITY_BYTES]);
+struct json_t *fv_tuned_new(const fv_context *);   /* what a file without choices holds */
 
 /* ---- Backends ---------------------------------------------------------------------------------------------------- */
 /* Opens "cpu", "reference", "cuda:0" or "auto" into the context: built-in table first, then plugins libfovea-NAME.so found in

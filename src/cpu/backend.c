@@ -280,6 +280,32 @@ static void cpu_describe(fv_device *device, char *line, size_t bytes) {
     snprintf(line, bytes, "%d thread%s, %s", device->threads, device->threads == 1 ? "" : "s", device->set->title);
 }
 
+/* "cpu, AVX-512, Intel(R) Xeon(R) ...": the processor's own name where the system tells it. */
+static void cpu_identity(fv_device *device, char *line, size_t bytes) {
+    char text[200];
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    int used = snprintf(line, bytes, "cpu, %s", device->set->title);
+    while (file && fgets(text, sizeof text, file)) {
+        const char *colon = strncmp(text, "model name", 10) ? NULL : strchr(text, ':');
+        if (!colon) continue;
+        snprintf(line + used, bytes - (size_t)used, ",%.*s", (int)strcspn(colon + 1, "\n"), colon + 1);
+        break;
+    }
+    if (file) fclose(file);
+}
+
+static int cpu_alternatives(fv_device *device, const fv_task *task) {
+    (void)device;
+    switch ((int)task->op) {
+    case FV_OP_conv2d:
+    case FV_OP_conv2d_bias_activation:
+    case FV_OP_conv2d_data_gradient:
+    case FV_OP_conv2d_transpose_bias_activation:
+    case FV_OP_conv2d_weight_gradient: return FV_CPU_CONV_WAYS;
+    default: return 0;
+    }
+}
+
 /* ---- Memory and copies ------------------------------------------------------------------------------------------- */
 enum { LINE = 64, HUGE_PAGE = 2 << 20 };
 
@@ -374,6 +400,8 @@ const fv_backend fv_backend_cpu = {
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,
+    .identity = cpu_identity,
+    .alternatives = cpu_alternatives,
     .alloc = cpu_alloc,
     .free = cpu_free,
     .upload = cpu_copy,

@@ -307,14 +307,7 @@ static int apply(fv_device *device, const fv_task *task, const conv_plan *plan) 
 
 static double forward_estimate(const conv_problem *p) { return winograd_estimate(p, false, 1.4, 1.3, 900, 1500); }
 static double data_estimate(const conv_problem *p) { return winograd_estimate(p, true, 1.4, 1.3, 900, 1500); }
-static const char *forward_why_not(const conv_problem *p) {
-    const char *why = winograd_does_not_fit(p);
-    return why ? why : 100 * forward_estimate(p) > NOT_WORTH_PERCENT ? "no gain" : NULL;
-}
-static const char *data_why_not(const conv_problem *p) {
-    const char *why = winograd_does_not_fit(p);
-    return why ? why : 100 * data_estimate(p) > NOT_WORTH_PERCENT ? "no gain" : NULL;
-}
-const conv_algorithm ISA(conv_winograd_forward) = { "Winograd", forward_why_not, forward_prepare, apply,
+const conv_algorithm ISA(conv_winograd_forward) = { "Winograd", winograd_does_not_fit, forward_prepare, apply,
                                                     forward_estimate };
-const conv_algorithm ISA(conv_winograd_data) = { "Winograd", data_why_not, data_prepare, apply, data_estimate };
+const conv_algorithm ISA(conv_winograd_data) = { "Winograd", winograd_does_not_fit, data_prepare, apply,
+                                                 data_estimate };

@@ -261,8 +261,4 @@ static int apply(fv_device *device, const fv_task *task, const conv_plan *plan) 
 }
 
 static double estimate(const conv_problem *p) { return winograd_estimate(p, false, 1.4, 1.6, 1200, 3500); }
-static const char *why_not(const conv_problem *p) {
-    const char *why = winograd_does_not_fit(p);
-    return why ? why : 100 * estimate(p) > NOT_WORTH_PERCENT ? "no gain" : NULL;
-}
-const conv_algorithm ISA(conv_winograd_weights) = { "Winograd", why_not, prepare, apply, estimate };
+const conv_algorithm ISA(conv_winograd_weights) = { "Winograd", winograd_does_not_fit, prepare, apply, estimate };

@@ -64,7 +64,10 @@ static const conv_algorithm product = { "matrix product", not_a_product, product
 static const conv_algorithm covering = { "matrix product", no_covering_product, product_prepare, product_run, NULL };
 
 /* ---- Choice ------------------------------------------------------------------------------------------------------ */
-enum { CHOICES = 5 };
+enum {
+    CHOICES = FV_CPU_CONV_WAYS,
+    NOT_WORTH_PERCENT = 90 /* of the direct way's time: less is saved than Winograd's digits are worth */
+};
 static const conv_algorithm *const forward[CHOICES] = { &product, &ISA(conv_depthwise_forward),
                                                         &ISA(conv_bordered_forward), &ISA(conv_winograd_forward),
                                                         &ISA(conv_direct_forward) };
@@ -74,13 +77,16 @@ static const conv_algorithm *const weights[CHOICES] = { &covering, &ISA(conv_dep
                                                         &ISA(conv_bordered_weights), &ISA(conv_winograd_weights),
                                                         &ISA(conv_direct_weights) };
 
+/* The first that fits and is worth it; or, where one is asked for by its number, that one if it fits. */
 static const conv_algorithm *choose_algorithm(const fv_device *device, const conv_algorithm *const *list,
-                                              const conv_problem *p, char *text) {
+                                              const conv_problem *p, int32_t wanted, char *text) {
     char others[CONV_TEXT] = "";
     int used = 0;
-    for (int i = 0; i < CHOICES && list[i]; i++) {
+    const int first = wanted ? wanted - 1 : 0, last = wanted && wanted < CHOICES ? wanted : CHOICES;
+    for (int i = first; i < last; i++) {
         const char *why = list[i]->why_not ? list[i]->why_not(p) : NULL;
         if (!why && list[i]->estimate && device->no_winograd) why = "FOVEA_WINOGRAD=0";
+        if (!why && list[i]->estimate && !wanted && 100 * list[i]->estimate(p) > NOT_WORTH_PERCENT) why = "no gain";
         if (!why) {
             char part[48] = "";
             if (list[i]->estimate)
@@ -112,7 +118,11 @@ static int conv_prepare(fv_device *device, fv_task *task) {
     const conv_algorithm *const *list = task->op == FV_OP_conv2d_weight_gradient ? weights
                                         : conv_is_data(task)                     ? data
                                                                                  : forward;
-    plan->algorithm = choose_algorithm(device, list, &plan->problem, plan->text);
+    plan->algorithm = choose_algorithm(device, list, &plan->problem, task->choice, plan->text);
+    if (!plan->algorithm) {
+        conv_release(device, task);
+        return FV_ERROR_UNSUPPORTED;
+    }
     task->algorithm = plan->text;
     int status = plan->algorithm->prepare ? plan->algorithm->prepare(device, task, plan) : FV_OK;
     if (status) conv_release(device, task);

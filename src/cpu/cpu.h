@@ -51,6 +51,8 @@ void fv_parallel(fv_device *, int64_t units, int64_t grain, fv_part *, const voi
 /* The whole operation as ranges over the elements of output 0. */
 int fv_run_ranges(fv_device *, const fv_task *);
 
+enum { FV_CPU_CONV_WAYS = 5 }; /* of a convolution, to choose among: convolution.c */
+
 #ifdef FV_ISA
 #define FV_JOIN_(a, b)                           a##_##b
 #define FV_JOIN(a, b)                            FV_JOIN_(a, b)

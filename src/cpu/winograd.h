@@ -199,5 +199,4 @@ static inline const char *winograd_does_not_fit(const conv_problem *p) {
     if (p->dilation[0] != 1 || p->dilation[1] != 1) return "dilation";
     return p->channels < 8 || p->filters < 8 ? "few channels" : NULL;
 }
-enum { NOT_WORTH_PERCENT = 90 }; /* of the direct way's time: less is saved than the digits are worth */
 #endif

@@ -1,7 +1,8 @@
 /* backend.c - the CUDA backend as the framework sees it: opening a GPU, memory, copies, capture of whole steps, and what
  * CUDA's errors mean in plain words. One non-blocking stream does everything, in order. */
 #include "cuda/cuda.h"
-#include "cuda/libraries.h"
+#include "cuda/plan.h"
+#include "cuda/product.h"
 #include "cuda/table.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,6 +146,31 @@ static uint32_t precisions(fv_device *device) {
            (uint32_t)(major >= 7) << FV_PRECISION_F16;
 }
 
+/* ---- Tuning ---------------------------------------------------------------------------------------------------------- */
+
+static void identity(fv_device *device, char *line, size_t bytes) {
+    const struct cudaDeviceProp *p = &device->properties;
+    const size_t dnn = cudnnGetVersion(), lt = cublasLtGetVersion();
+    snprintf(line, bytes, "cuda, %s, %d multiprocessors, cuDNN %zu.%zu.%zu, cuBLASLt %zu.%zu.%zu", p->name,
+             p->multiProcessorCount, dnn / 10000, dnn % 10000 / 100, dnn % 100, lt / 10000, lt % 10000 / 100, lt % 100);
+}
+
+static int alternatives(fv_device *device, const fv_task *task) {
+    switch ((int)task->op) {
+    case FV_OP_conv2d:
+    case FV_OP_conv2d_bias_activation:
+    case FV_OP_conv2d_data_gradient:
+    case FV_OP_conv2d_transpose_bias_activation:
+    case FV_OP_conv2d_weight_gradient: return FV_PLAN_CHOICES;
+    case FV_OP_dense:
+    case FV_OP_dense_bias_activation:
+    case FV_OP_dense_data_gradient:
+    case FV_OP_dense_weight_gradient:
+    case FV_OP_matmul: return FV_PRODUCT_CHOICES;
+    default: return 0;
+    }
+}
+
 /* ---- Memory and copies ----------------------------------------------------------------------------------------------- */
 
 static void memory(fv_device *device, size_t *free_bytes, size_t *total) {
@@ -237,6 +263,8 @@ static fv_backend backend = {
     .close = close_device,
     .describe = describe,
     .precisions = precisions,
+    .identity = identity,
+    .alternatives = alternatives,
     .count = count_devices,
     .memory = memory,
     .alloc = alloc,

@@ -154,25 +154,27 @@ static bool try_plan(fv_planner *p, fv_device *device, const fv_task *task, bool
     conv_state *s = task->kept;
     fv_plan_begin(p, device, &s->plan);
     p->strict = task->input[0].type == FV_F32 && fv_cuda_strict(device, task);
+    p->choice = task->choice;
     if (!p->failed && !make_plan(p, task, bias, activation)) return true;
     fv_plan_release(&s->plan);
     return false;
 }
 
-/* The plan that does most: with bias and activation, with the bias, of the convolution alone. */
+/* The plan that does most: with bias and activation, with the bias, of the convolution alone. A choice counts the engines of the first of
+ * these that has any. */
 static void choose_plan(fv_planner *p, fv_device *device, const fv_task *task) {
     conv_state *s = task->kept;
     const fv_conv_attributes *a = &task->attributes->conv;
     const bool has_bias = is_fused(task->op) && task->input[2].rank == 1; /* absent: rank -1 */
     fv_pointwise mode;
     s->activation = is_fused(task->op) ? a->activation : FV_LINEAR;
-    if (s->activation != FV_LINEAR && has_mode(a, &mode) && try_plan(p, device, task, has_bias, &mode)) {
-        s->activation = FV_LINEAR;
-        s->planned = true;
-        return;
+    if (s->activation != FV_LINEAR && has_mode(a, &mode)) {
+        s->planned = try_plan(p, device, task, has_bias, &mode);
+        if (s->planned) s->activation = FV_LINEAR;
+        if (s->planned || p->seen || p->fatal) return;
     }
     s->planned = try_plan(p, device, task, has_bias, NULL);
-    if (s->planned || !has_bias || p->fatal) return;
+    if (s->planned || p->seen || !has_bias || p->fatal) return;
     s->planned = s->bias = try_plan(p, device, task, false, NULL);
 }
 
@@ -182,7 +184,8 @@ static int prepare(fv_device *device, fv_task *task) {
     task->kept = s;
     fv_planner planner;
     choose_plan(&planner, device, task);
-    if (planner.fatal) return FV_ERROR_DEVICE; /* said already; release frees the rest */
+    if (planner.fatal) return FV_ERROR_DEVICE;                    /* said already; release frees the rest */
+    if (!s->planned && task->choice) return FV_ERROR_UNSUPPORTED; /* there are fewer engines; release frees the rest */
     if (!s->planned) {
         snprintf(s->text, sizeof s->text, "plain kernel: cuDNN has no plan (%s)", planner.why);
     } else {

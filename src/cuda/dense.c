@@ -37,6 +37,7 @@ static int prepare(fv_device *device, fv_task *task) {
     if (!s) return FV_ERROR_MEMORY;
     fv_product_shape shape = shape_of(task);
     shape.strict = fv_cuda_strict(device, task);
+    shape.choice = task->choice;
     const int32_t activation = task->op == FV_OP_dense_bias_activation ? task->attributes->dense.activation : FV_LINEAR;
     s->activation = activation == FV_RELU ? FV_LINEAR : activation;
     s->alpha = task->attributes->dense.alpha;
@@ -44,7 +45,7 @@ static int prepare(fv_device *device, fv_task *task) {
     if (biased(task) && task->output[0].type != FV_F32)
         s->bias_bytes = ((size_t)fv_elements(&task->input[2]) * 2 + 255) / 256 * 256;
     task->scratch_bytes = s->bias_bytes + s->product.workspace;
-    task->algorithm = "cuBLASLt: the heuristics' first algorithm";
+    task->algorithm = s->product.text;
     return status;
 }
 

@@ -73,10 +73,11 @@ static int prepare(fv_device *device, fv_task *task) {
     plan->calls = 1;
     for (int i = 0; i < plan->axes; i++) plan->calls *= plan->axis[i].size;
     s.strict = fv_cuda_strict(device, task);
+    s.choice = task->choice;
     s.alignment = alignment_of(plan, y->type == FV_F32 ? 4 : 2);
     const int status = fv_product_prepare(device, &plan->product, &s);
     task->scratch_bytes = plan->product.workspace;
-    task->algorithm = "cuBLASLt: the heuristics' first algorithm";
+    task->algorithm = plan->product.text;
     return status;
 }
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WORKSPACE_LIMIT = 256 << 20, CANDIDATES = 16 };
+enum { WORKSPACE_LIMIT = 256 << 20, CANDIDATES = FV_PLAN_CHOICES };
 
 typedef cudnnBackendDescriptor_t descriptor;
 
@@ -129,12 +129,15 @@ static bool make_ready(fv_planner *p, descriptor configuration) {
     if (p->failed || cudnnBackendFinalize(ready)) return false;
     const int64_t workspace = whole_attribute(ready, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE);
     if (workspace < 0 || workspace > WORKSPACE_LIMIT) return false;
+    if (++p->seen < p->choice) return false;
     plan->ready = ready;
     plan->workspace = workspace;
+    char which[48] = "first";
+    if (p->choice) snprintf(which, sizeof which, "number %d, as tuned, of those", p->choice);
     snprintf(plan->text, sizeof plan->text,
-             "cuDNN engine %lld%s, %.1f MiB of workspace: the heuristics' first that repeats bit for bit",
+             "cuDNN engine %lld%s, %.1f MiB of workspace: the heuristics' %s that repeat%s bit for bit",
              (long long)whole_attribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX), tensor_cores ? ", tensor cores" : "",
-             (double)workspace / (1 << 20));
+             (double)workspace / (1 << 20), which, p->choice ? "" : "s");
     return true;
 }
 
@@ -161,7 +164,7 @@ int fv_plan_choose(fv_planner *p, descriptor *operations, int64_t count) {
     fv_plan_finalize(p, graph);
     for (int m = 0; m < 2 && !p->failed; m++)
         if (ask(p, graph, modes[m])) return FV_OK;
-    if (!p->failed) snprintf(p->why, sizeof p->why, "no engine supports it");
+    if (!p->failed) snprintf(p->why, sizeof p->why, p->seen ? "there are no more engines" : "no engine supports it");
     p->failed = true;
     fv_plan_release(p->plan);
     return FV_ERROR_UNSUPPORTED;

@@ -5,7 +5,7 @@
 #define FV_CUDA_PLAN_H
 #include "cuda/libraries.h"
 
-enum { FV_PLAN_DESCRIPTORS = 160, FV_PLAN_OPERANDS = 8 };
+enum { FV_PLAN_DESCRIPTORS = 160, FV_PLAN_OPERANDS = 8, FV_PLAN_CHOICES = 16 /* engines asked of the heuristics */ };
 
 typedef struct fv_plan {
     cudnnBackendDescriptor_t made[FV_PLAN_DESCRIPTORS];
@@ -24,6 +24,7 @@ typedef struct fv_planner {
     fv_libraries *libraries;
     fv_plan *plan;
     bool strict;        /* f32 as it is: no tensor cores */
+    int choice, seen;   /* which engine that will do to take, from 1 on (0: the first); those met so far */
     bool failed, fatal; /* fatal: not a matter of support, such as no memory */
     char why[256];
 } fv_planner;
@@ -46,7 +47,8 @@ typedef struct fv_pointwise {
 /* y = f(x, b); b NULL: of x alone */
 cudnnBackendDescriptor_t fv_plan_pointwise(fv_planner *, fv_pointwise f, cudnnBackendDescriptor_t x,
                                            cudnnBackendDescriptor_t b, cudnnBackendDescriptor_t y);
-/* Chooses an engine: the heuristics' first whose results repeat, and whose workspace is within the limit. */
+/* Chooses an engine: of those that the heuristics propose, whose results repeat, and whose workspace is within the limit, the first, or
+ * the choice-th. */
 int fv_plan_choose(fv_planner *, cudnnBackendDescriptor_t *operations, int64_t count);
 /* Runs it; addresses in the order in which the tensors that are not virtual were made. */
 int fv_plan_run(fv_device *, fv_plan *, void *const *addresses, void *workspace);

@@ -1,5 +1,6 @@
 /* product.c - see product.h */
 #include "cuda/product.h"
+#include <stdio.h>
 #include <string.h>
 
 static const size_t workspace_limit = 32 << 20;
@@ -38,7 +39,7 @@ static cublasStatus_t describe(fv_product *p, const fv_product_shape *s) {
     return status;
 }
 
-/* The heuristics' first algorithm. Sums that several blocks share go through the workspace in a fixed order, never into the result
+/* The heuristics' first algorithm, or the one asked for. Sums that several blocks share go through the workspace in a fixed order, never into the result
  * at once, so that results repeat bit for bit. */
 static cublasStatus_t choose(fv_libraries *l, fv_product *p, const fv_product_shape *s) {
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
@@ -47,7 +48,8 @@ static cublasStatus_t choose(fv_libraries *l, fv_product *p, const fv_product_sh
                                                                        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES };
     const uint32_t alignment = s->alignment ? s->alignment : 16, schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     cublasLtMatmulPreferenceOpaque_t preference; /* on the stack: nothing to free */
-    cublasLtMatmulHeuristicResult_t result;
+    cublasLtMatmulHeuristicResult_t result[FV_PRODUCT_CHOICES];
+    const int wanted = s->choice ? s->choice : 1;
     int found = 0;
     cublasStatus_t status = cublasLtMatmulPreferenceInit(&preference);
     if (!status)
@@ -59,12 +61,16 @@ static cublasStatus_t choose(fv_libraries *l, fv_product *p, const fv_product_sh
     for (int i = 0; i < 4 && !status; i++)
         status = cublasLtMatmulPreferenceSetAttribute(&preference, alignments[i], &alignment, sizeof alignment);
     if (!status)
-        status = cublasLtMatmulAlgoGetHeuristic(l->lt, p->description, p->a, p->b, p->d, p->d, &preference, 1, &result,
-                                                &found);
-    if (!status && !found) status = CUBLAS_STATUS_NOT_SUPPORTED;
+        status = cublasLtMatmulAlgoGetHeuristic(l->lt, p->description, p->a, p->b, p->d, p->d, &preference,
+                                                s->choice ? FV_PRODUCT_CHOICES : 1, result, &found);
+    if (!status && (found < wanted || result[wanted - 1].state)) status = CUBLAS_STATUS_NOT_SUPPORTED;
     if (status) return status;
-    p->algorithm = result.algo;
-    p->workspace = result.workspaceSize;
+    p->algorithm = result[wanted - 1].algo;
+    p->workspace = result[wanted - 1].workspaceSize;
+    snprintf(p->text, sizeof p->text,
+             s->choice ? "cuBLASLt: the heuristics' algorithm %d, as tuned"
+                       : "cuBLASLt: the heuristics' first algorithm",
+             s->choice);
     return status;
 }
 
@@ -76,6 +82,7 @@ int fv_product_prepare(fv_device *device, fv_product *p, const fv_product_shape 
     cublasStatus_t error = describe(p, s);
     if (!error) error = choose(l, p, s);
     if (error) fv_product_release(p);
+    if (error == CUBLAS_STATUS_NOT_SUPPORTED && s->choice) return FV_ERROR_UNSUPPORTED;
     return fv_cuda_lt_check(device, error, "planning a matrix product");
 }
 

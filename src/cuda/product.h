@@ -17,6 +17,7 @@ typedef struct fv_product_shape {
     int32_t batch;
     int64_t stride_a, stride_b, stride_d;
     uint32_t alignment; /* of all addresses, in bytes; 0: 16, what the framework keeps */
+    int choice;         /* which of the heuristics' algorithms, from 1 on; 0: the first */
 } fv_product_shape;
 
 typedef struct fv_product {
@@ -25,8 +26,11 @@ typedef struct fv_product {
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace;
     const void *bias; /* as the description has it now */
+    char text[64];    /* which algorithm, for the profile */
 } fv_product;
 
+enum { FV_PRODUCT_CHOICES = 8 };
+/* FV_ERROR_UNSUPPORTED without an error recorded: there are fewer algorithms than the choice. */
 int fv_product_prepare(fv_device *, fv_product *, const fv_product_shape *);
 int fv_product_run(fv_device *, fv_product *, const void *a, const void *b, void *d, const void *bias, void *workspace);
 void fv_product_release(fv_product *);

@@ -160,6 +160,7 @@ static int put_training(fv_h5 *h, hid_t fovea, fv_net *net) {
     uint32_t sum = sum_fields(training);
     fv_h5_put_numbers(h, group, "crc32", H5T_NATIVE_UINT32, 0, &sum);
     if (training->arguments) fv_h5_put_text(h, group, "arguments", training->arguments);
+    if (*training->tuned) fv_h5_put_text(h, group, "tuned", training->tuned);
     put_history(h, group, training);
     int32_t nets = 0;
     fv_net **family = fv_ok(h->context) ? fv_net_family_list(net, &nets) : NULL;
@@ -234,6 +235,7 @@ int fv_keras_get_state(fv_h5 *h, fv_net *net) {
         fv_fail(h->context, FV_ERROR_FORMAT,
                 "%s: the checksum of its state of training does not fit: the file is damaged", h->path);
     char *arguments = fv_h5_has_attribute(h, group, "arguments") ? fv_h5_get_text(h, group, "arguments") : NULL;
+    char *tuned = fv_h5_has_attribute(h, group, "tuned") ? fv_h5_get_text(h, group, "tuned") : NULL;
     int32_t nets = 0;
     fv_net **family = fv_ok(h->context) ? fv_net_family_list(net, &nets) : NULL;
     if (family && !get_slots(h, group, family, nets) && !get_history(h, group, training)) {
@@ -243,7 +245,9 @@ int fv_keras_get_state(fv_h5 *h, fv_net *net) {
         fv_free(training->arguments);
         training->arguments = arguments;
         arguments = NULL;
+        snprintf(training->tuned, sizeof training->tuned, "%s", tuned ? tuned : "");
     }
+    fv_free(tuned);
     fv_free(arguments);
     fv_free(family);
     H5Gclose(group);

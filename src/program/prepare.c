@@ -136,7 +136,7 @@ static int prepare_kernels(fv_program *p) {
     for (; p->prepared < p->task_count; p->prepared++) {
         fv_task *task = &p->task[p->prepared];
         const fv_kernel *kernel = &c->backend->kernels[task->op];
-        int status = kernel->prepare ? kernel->prepare(c->device, task) : FV_OK;
+        int status = fv_task_prepare(c, task);
         p->packed_bytes += (task->packed_bytes + 63) / 64 * 64;
         if (!status) continue;
         if (kernel->release && task->kept)

@@ -3,7 +3,7 @@
  *   rewrite.c  dead operations, expansion, splicing    fold.c  what depends on weights only    fuse.c  patterns
  *   precision.c  16-bit programs    plan.c  lifetimes, offsets    verify.c  the verifier
  *   prepare.c  tasks, kernels, addresses, groups    program.c  compile, measure, free    run.c  run, debug, read, write
- *   profile.c  print and profile    store.c  what outlives a step    cache.c  compiled programs of a store
+ *   tune.c  choices among algorithms    profile.c  print and profile    store.c  what outlives a step    cache.c  compiled programs of a store
  *
  * Memory. Temporaries and the scratch of kernels lie in the arena. A program of fv_compile has an arena of its own; cached
  * and shared programs use their store's, so what one keeps is readable until another one of that store runs. Inputs lie
@@ -94,6 +94,11 @@ static inline const fv_op_desc *fv_describe(const fv_operation *o) { return fv_o
 void fv_task_describe(const fv_tape *, int32_t operation, fv_task *);
 int fv_task_supported(fv_context *, const fv_task *, char *why, size_t why_bytes); /* 0, or says why not; no error yet */
 const char *fv_task_name(const fv_task *, char buffer[128]); /* "conv2d c1" */
+enum { FV_TASK_KEY = 640 };
+void fv_task_key(const fv_task *, char text[FV_TASK_KEY]); /* operation, types, shapes, attributes: what a tuned choice is for */
+int fv_task_prepare(fv_context *, fv_task *);        /* by the context's tuned choice, else as the kernel decides */
+/* Times the ways of every task and writes the fastest of each into choices. */
+int fv_program_tune(fv_program *, struct json_t *choices, FILE *report);
 int fv_program_make_tasks(fv_program *);             /* tasks of live operations; kernels asked and prepared */
 void fv_program_release_kernels(fv_program *);
 int fv_program_allocate(fv_program *);               /* regions, arena, constants */

@@ -12,7 +12,7 @@ enum { MODELS = 64, SAMPLES = 512, FEWEST = 7, PROFILE_RUNS = 9 };
 enum { TRAIN = 1, INFER = 2 };
 static const char *const mode_name[] = { [TRAIN] = "train", [INFER] = "infer" };
 
-typedef struct subject { const char *model; char *own; int batch, modes; } subject;
+typedef struct subject { tool_subject is; int modes; } subject;
 typedef struct arguments {
     tool_options common;
     subject subject[MODELS];
@@ -29,21 +29,16 @@ static const struct { const char *name; int batch; } standard[] = {
 
 /* ---- Options ----------------------------------------------------------------------------------------------------- */
 
-static void add_subject(arguments *a, struct argp_state *state, const char *text) {
+static void add_subject(arguments *a, struct argp_state *state, char *text) {
     if (a->count == MODELS) argp_error(state, "more than %d models", MODELS);
-    subject *s = &a->subject[a->count++];
-    const char *colon = strrchr(text, ':');
-    *s = (subject){ .model = text, .batch = 128, .modes = TRAIN | INFER };
-    if (!colon) return;
-    s->batch = (int)tool_whole(state, "batch of a model", colon + 1);
-    s->model = s->own = strndup(text, (size_t)(colon - text));
+    a->subject[a->count++] = (subject){ .is = tool_subject_of(state, text), .modes = TRAIN | INFER };
 }
 
 static void add_standard(arguments *a) {
     for (size_t i = 0; i < sizeof standard / sizeof *standard; i++) {
-        a->subject[a->count++] = (subject){ .model = standard[i].name, .batch = standard[i].batch, .modes = TRAIN };
-        a->subject[a->count++] = (subject){ .model = standard[i].name, .batch = 128, .modes = INFER };
-        a->subject[a->count++] = (subject){ .model = standard[i].name, .batch = 1, .modes = INFER };
+        a->subject[a->count++] = (subject){ { standard[i].name, standard[i].batch }, TRAIN };
+        a->subject[a->count++] = (subject){ { standard[i].name, 128 }, INFER };
+        a->subject[a->count++] = (subject){ { standard[i].name, 1 }, INFER };
     }
 }
 
@@ -73,73 +68,6 @@ static const struct argp_option options[] = {
     { 0 }
 };
 
-/* ---- Samples ----------------------------------------------------------------------------------------------------- */
-
-static float draw(uint32_t *state) { /* 0 .. 1, the same on every machine */
-    *state = *state * 1664525u + 1013904223u;
-    return (float)(*state >> 8) * 0x1p-24f;
-}
-
-/* Fills an input with numbers of 0 .. 1, or with labels below `classes`. */
-static int fill(fv_program *p, fv_value v, int64_t elements, int classes, uint32_t *state) {
-    float *value = malloc((size_t)elements * sizeof *value);
-    if (!value) return FV_ERROR_MEMORY;
-    for (int64_t i = 0; i < elements; i++) {
-        value[i] = draw(state);
-        if (classes) ((int32_t *)value)[i] = (int32_t)(value[i] * (float)classes);
-    }
-    int status = fv_write(p, v, value, (size_t)elements * sizeof *value);
-    free(value);
-    return status;
-}
-
-/* ---- A step ------------------------------------------------------------------------------------------------------ */
-
-typedef struct step { fv_tape *tape; fv_program *program; fv_value last; float *result; size_t result_bytes; } step;
-
-/* The net's shapes with the batch in front; elements. */
-static int64_t batch_shape(const fv_net *net, fv_node node, int batch, int64_t dims[FV_RANK], int *rank) {
-    int64_t elements = batch;
-    *rank = fv_node_shape(net, node, dims);
-    dims[0] = batch;
-    for (int i = 1; i < *rank; i++) elements *= dims[i];
-    return *rank > 0 ? elements : 0;
-}
-
-/* One input and scores as output, as all nets of the catalogue have. Training: cross-entropy, SGD with momentum; so small
- * a rate that random labels do not make the weights diverge. */
-static int make_step(fv_context *ctx, fv_net *net, int batch, int mode, step *s) {
-    int64_t in[FV_RANK], out[FV_RANK], rows = batch;
-    int in_rank, out_rank;
-    uint32_t seed = 1;
-    int64_t inputs = batch_shape(net, fv_net_input(net, 0), batch, in, &in_rank);
-    int64_t outputs = batch_shape(net, fv_net_output(net, 0), batch, out, &out_rank);
-    s->tape = fv_tape_new(ctx);
-    fv_value x = fv_op_input(s->tape, in, in_rank, FV_F32), labels = { 0 };
-    fv_value y = fv_record(s->tape, net, FV_VALUES(x), mode == TRAIN ? FV_MODE_TRAIN : FV_MODE_INFER);
-    s->last = y;
-    s->result_bytes = (size_t)outputs * sizeof(float);
-    if (mode == TRAIN) {
-        labels = fv_op_input(s->tape, &rows, 1, FV_I32);
-        s->last = fv_op_mean(s->tape, fv_op_softmax_cross_entropy(s->tape, y, labels, 0));
-        s->result_bytes = sizeof(float);
-        fv_backward(s->tape, s->last);
-        fv_op_update(s->tape, net, fv_sgd(.learning_rate = 1e-4f, .momentum = 0.9f));
-    }
-    fv_keep(s->tape, s->last);
-    s->program = fv_compile(s->tape);
-    s->result = malloc(s->result_bytes + 1);
-    if (!s->program || !s->result) return fv_error(ctx) ? fv_error_status(ctx) : FV_ERROR_MEMORY;
-    int status = fill(s->program, x, inputs, 0, &seed);
-    return !status && mode == TRAIN ? fill(s->program, labels, rows, (int)out[out_rank - 1], &seed) : status;
-}
-
-static void free_step(step *s) {
-    fv_program_free(s->program);
-    fv_tape_free(s->tape);
-    free(s->result);
-}
-
 /* ---- Measuring --------------------------------------------------------------------------------------------------- */
 
 static double now(void) {
@@ -149,7 +77,7 @@ static double now(void) {
 }
 
 /* Seconds for `runs` runs; reading the result waits for the device. */
-static double time_runs(step *s, int runs) {
+static double time_runs(tool_step *s, int runs) {
     double begin = now();
     for (int i = 0; i < runs; i++) fv_run(s->program);
     fv_read(s->program, s->last, s->result, s->result_bytes);
@@ -162,7 +90,7 @@ static int compare(const void *a, const void *b) {
 }
 
 /* Median seconds of a run. A measurement takes as many runs as fill five milliseconds. */
-static double median_seconds(fv_context *ctx, step *s, double seconds) {
+static double median_seconds(fv_context *ctx, tool_step *s, double seconds) {
     double sample[SAMPLES], first = 0;
     for (int i = 0; i < 3; i++) first = time_runs(s, 1); /* caches fill, a device captures */
     int runs = (int)fmin(1e6, ceil(5e-3 / fmax(first, 1e-7))), count = 0;
@@ -175,8 +103,8 @@ static double median_seconds(fv_context *ctx, step *s, double seconds) {
 typedef struct figures { double seconds, images, gflops, percent; } figures;
 
 static int measure(fv_context *ctx, fv_net *net, const arguments *a, int batch, int mode, double peak, figures *f) {
-    step s = { 0 };
-    int status = make_step(ctx, net, batch, mode, &s);
+    tool_step s = { 0 };
+    int status = tool_step_make(ctx, net, batch, mode == TRAIN, &s);
     if (!status) {
         f->seconds = median_seconds(ctx, &s, a->seconds);
         f->images = f->seconds > 0 ? batch / f->seconds : 0;
@@ -191,7 +119,7 @@ static int measure(fv_context *ctx, fv_net *net, const arguments *a, int batch, 
         if (!status && !isfinite(s.result[0]))
             fprintf(stderr, "fovea bench: the result is not finite, so the times may be those of other work\n");
     }
-    free_step(&s);
+    tool_step_free(&s);
     return status;
 }
 
@@ -231,10 +159,10 @@ static int bench_device(const arguments *a, const char *device, const char *name
         for (int mode = TRAIN; mode <= INFER && !fv_error(ctx); mode++) {
             const subject *s = &a->subject[i];
             if (!(s->modes & a->modes & mode)) continue;
-            fv_net *net = tool_net(ctx, s->model);
+            fv_net *net = tool_net(ctx, s->is.model);
             figures f = { 0 };
-            if (net && !measure(ctx, net, a, s->batch, mode, flops, &f))
-                print_result(a, out, s->model, s->batch, fv_device_name(ctx), fv_device_threads(ctx), mode, &f);
+            if (net && !measure(ctx, net, a, s->is.batch, mode, flops, &f))
+                print_result(a, out, s->is.model, s->is.batch, fv_device_name(ctx), fv_device_threads(ctx), mode, &f);
             fv_net_free(net);
         }
     return tool_close(ctx, name);
@@ -254,7 +182,6 @@ int tool_bench(int argc, char **argv) {
     for (char *device; !status && (device = strsep(&rest, ","));) status = bench_device(&a, device, argv[0], &out, &peaks);
     if (out.json) fclose(out.json);
     if (!status && a.common.json) printf("{\"peaks\": [%s], \"results\": [%s]}\n", peaks ? peaks : "", out.text);
-    for (int i = 0; i < a.count; i++) free(a.subject[i].own);
     free(out.text);
     free(devices);
     free(peaks);

@@ -10,6 +10,7 @@ static const struct { const char *name; int (*run)(int, char **); const char *ab
     { "evaluate", tool_evaluate, "Accuracy and loss of a model file on a data set" },
     { "summary", tool_summary, "Layers, parameters, multiply-adds and memory of a model file or a named network" },
     { "bench", tool_bench, "Images a second of training and inference, beside what the device can do at most" },
+    { "tune", tool_tune, "Times the algorithms that a device has for a network, and writes the fastest to a file" },
     { "operations", tool_operations, "The operations of the tape: shapes, attributes, gradients, backends" },
     { "layers", tool_layers, "The layers of networks: options, defaults, Keras's classes" },
     { "devices", tool_devices, "What this machine can compute on" },
@@ -49,6 +50,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 2: o->threads = (int)tool_whole(state, "threads", text); break;
     case 3: o->json = true; break;
     case 4: o->no_capture = true; break;
+    case 5: o->tuned = text; break;
     case 'q': o->quiet = true; break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -58,6 +60,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 const struct argp tool_argp = {
     .options = (const struct argp_option[]){ { "device", 1, "NAME", 0, "auto, cpu, cuda, cuda:N or reference", 8 },
                                              { "threads", 2, "N", 0, "Threads of the CPU", 8 },
+                                             { "tuned", 5, "FILE", 0, "Take the algorithms that 'fovea tune' wrote to FILE", 8 },
                                              { "no-capture", 4, 0, 0, "A GPU launches each step anew instead of replaying it", 8 },
                                              { "json", 3, 0, 0, "End with one JSON object on a line of its own", 8 },
                                              { "quiet", 'q', 0, 0, "Only the result", 8 },
@@ -82,7 +85,7 @@ double tool_real(struct argp_state *state, const char *option, const char *text)
 
 fv_context *tool_open(const tool_options *o, const char *name) {
     fv_context *ctx = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = o->device, .threads = o->threads,
-                                                        .no_capture = o->no_capture });
+                                                        .no_capture = o->no_capture, .tuned = o->tuned });
     if (ctx && !fv_error(ctx)) return ctx;
     fprintf(stderr, "%s: %s\n", name, ctx ? fv_error(ctx) : "out of memory");
     int status = ctx && fv_error_status(ctx) == FV_ERROR_ARGUMENT ? 2 : 1;

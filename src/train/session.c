@@ -84,6 +84,22 @@ static int check_resumed(fv_session *s, const char *path) {
     return FV_OK;
 }
 
+/* Other algorithms add in another order: the run goes on, but not as it would have. Said where the progress is shown. */
+static void compare_tuned(fv_session *s) {
+    char here[FV_TUNED_BYTES];
+    fv_tuned_text(s->context, here);
+    const char *then = s->training->tuned;
+    if (s->o.resume && strcmp(here, then) != 0) {
+        const char *const was = *then ? then : "none", *const is = *here ? here : "none";
+        fv_log(s->context, "%s was trained with tuned choices %s and goes on with %s", s->o.resume, was, is);
+        if (s->o.progress)
+            fprintf(s->o.progress,
+                    "%s was trained with tuned choices %s and goes on with %s: the last digits will differ\n",
+                    s->o.resume, was, is);
+    }
+    memcpy(s->training->tuned, here, sizeof here);
+}
+
 /* The net was trained before by this process: an unfinished run goes on, after a finished one another begins. */
 static int take_up(fv_session *s) {
     fv_training *t = s->training;
@@ -116,11 +132,14 @@ static int find_position(fv_session *s) {
     if (fresh) fv_training_reset(t, s->context->seed);
     int status = o->resume ? check_resumed(s, o->resume) : fresh ? forget_slots(s) : take_up(s);
     if (status) return status;
+    compare_tuned(s);
     t->finished = false;
     t->batch_size = o->batch_size;
     t->samples = o->data->count;
-    if (o->optimizer.kind) t->optimizer = o->optimizer;
-    else if (!t->optimizer.kind) t->optimizer = s->net->optimizer.kind ? s->net->optimizer : fv_sgd_with(NULL);
+    if (o->optimizer.kind)
+        t->optimizer = o->optimizer;
+    else if (!t->optimizer.kind)
+        t->optimizer = s->net->optimizer.kind ? s->net->optimizer : fv_sgd_with(NULL);
     if (o->schedule.kind || !o->resume) t->schedule = o->schedule;
     if (o->arguments) {
         fv_free(t->arguments);

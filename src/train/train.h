@@ -23,6 +23,7 @@ typedef struct fv_training {
     int32_t batch_size; int64_t samples;
     fv_optimizer optimizer; fv_schedule schedule;
     char *arguments;                   /* JSON */
+    char tuned[FV_TUNED_BYTES];        /* hash of the tuned choices that it runs by, "" without a file */
     int32_t first_epoch;               /* where this run began: schedules count from here          */
     bool finished;                     /* the run ended as it should: the next fv_fit begins another */
 } fv_training;
