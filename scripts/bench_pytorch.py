@@ -4,7 +4,7 @@
     python3 -m venv ~/peers && ~/peers/bin/pip install torch            # once, outside the source tree
     ~/peers/bin/python scripts/bench_pytorch.py                         # all models, 1 and 2 threads: most of an hour
     ~/peers/bin/python scripts/bench_pytorch.py lenet5:128 --mode train --threads 2 --rounds 3 --seconds 0.5
-    ~/peers/bin/python scripts/bench_pytorch.py --device cuda           # on a GPU, in TF32 on both sides; --precision f32: all digits
+    ~/peers/bin/python scripts/bench_pytorch.py --device cuda           # on a GPU, in TF32 on both sides; --precision f32 or bf16
 
 For each model, batch, mode and number of threads PyTorch runs in up to four ways: eager and torch.compile, contiguous and
 channels-last; on a GPU also compiled and captured into CUDA graphs ("graphs"), as Fovea captures its steps. A round measures Fovea and then each of these for --seconds; the figure of a way is the median over the rounds, so that
@@ -76,7 +76,7 @@ def build(name):
     return nn.Sequential(*layers)
 
 
-def make_step(name, batch, mode, how, layout, device):
+def make_step(name, batch, mode, how, layout, device, precision):
     """A function that starts one step; on a GPU it returns before the step is done."""
     import torch
     torch.manual_seed(1)
@@ -87,16 +87,18 @@ def make_step(name, batch, mode, how, layout, device):
     net.train(mode == "train")
     run = {"eager": lambda: net, "compile": lambda: torch.compile(net),
            "graphs": lambda: torch.compile(net, mode="reduce-overhead")}[how]()
+    narrow = torch.autocast(device, torch.bfloat16, enabled=device == "cuda" and precision == "bf16")
     if mode == "infer":
         def step():
-            with torch.inference_mode():
+            with torch.inference_mode(), narrow:
                 return run(x)
         return step
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(run(x), y)
+        with narrow:
+            loss = torch.nn.functional.cross_entropy(run(x), y)
         loss.backward()
         optimizer.step()
     return step
@@ -131,7 +133,9 @@ def fovea(args, name, batch, mode, threads):
     command = [args.fovea, "bench", f"{name}:{batch}", "--mode", mode, "--threads", str(threads), "--device", args.device, "--json",
                "--seconds", str(args.seconds)]
     time.sleep(0.3)  # PyTorch's threads stop waiting awake
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ, FOVEA_TF32="0" if args.precision == "f32" else "1"))
+    if args.device == "cuda":
+        command += ["--precision", args.precision]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"bench_pytorch: {' '.join(command)} ended with {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])["results"][0]["images_per_second"]
@@ -146,7 +150,7 @@ def measure(args, name, batch, mode, threads):
         if way[0] not in args.ways or (name == "mlp" and way[1] == "channels_last"):
             continue
         try:
-            steps[way] = make_step(name, batch, mode, *way, args.device)
+            steps[way] = make_step(name, batch, mode, *way, args.device, args.precision)
             for _ in range(3):
                 steps[way]()
             wait(args.device)
@@ -168,7 +172,7 @@ def main():
     parser.add_argument("models", nargs="*", metavar="MODEL[:BATCH]", help=f"of {', '.join(TRAINING)} (default all)")
     parser.add_argument("--mode", choices=("train", "infer", "both"), default="both")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--precision", choices=("tf32", "f32"), default="tf32", help="of f32 products on a GPU, on both sides (default tf32)")
+    parser.add_argument("--precision", choices=("tf32", "f32", "bf16"), default="tf32", help="on a GPU, on both sides; bf16 is PyTorch's autocast (default tf32)")
     parser.add_argument("--threads", help="numbers of threads (default 1,2; with a GPU 1)")
     parser.add_argument("--ways", help="of eager, compile, graphs (default: eager,compile; with a GPU all)")
     parser.add_argument("--rounds", type=int, default=5, help="default 5")

@@ -185,7 +185,7 @@ step_resume() {
 step_cpu() {
     epochs=$([ -n "$emulated" ] && echo 1 || echo 3)
     for device in cuda cpu; do
-        FOVEA_TF32=0 limited "$bin/lenet_mnist" $drawn ${small_test:-} --device $device --epochs "$epochs" --limit-train "$(less 8192)" --output "$out/curve-$device" -q --json || return
+        limited "$bin/lenet_mnist" $drawn ${small_test:-} --device $device --precision f32 --epochs "$epochs" --limit-train "$(less 8192)" --output "$out/curve-$device" -q --json || return
         tail -n +2 "$out/curve-$device/history.csv" | cut -d, -f1,4,6 >"$out/curve-$device.csv"
     done
     paste -d, "$out/curve-cuda.csv" "$out/curve-cpu.csv" | awk -F, '
@@ -195,25 +195,32 @@ step_cpu() {
         END { printf "training losses of GPU and CPU,%s at most %.2g apart", line, worst; exit !(NR > 0 && worst <= 1e-2) }' >"$out/$step.figure"
 }
 
-# Three epochs of 5,000 images beside the CPU, at a rate where training is calm; then of all images, for the accuracy and the speed.
+# Three epochs of 5,000 images beside the CPU, in f32 and bf16, at a rate where training is calm; then of all images in bf16 and TF32, for
+# the accuracy and the speed.
 step_cifar() {
     [ -n "$emulated" ] && return 77
     figures=
     for net in alexnet_cifar vgg_cifar; do
         small="--epochs 3 --limit-train 5000 --lr 0.01"
-        for device in cuda cpu; do
-            limited "$bin/$net" --device $device $small --output "$out/$net-$device" -q --json >"$out/$net-$device.log" 2>&1 || {
-                cat "$out/$net-$device.log"
-                grep -q 'CIFAR' "$out/$net-$device.log" && ! [ -s "$out/$net-$device/history.csv" ] && return 77
+        for way in cpu:f32 cuda:f32 cuda:bf16; do
+            log=$out/$net-$way.log
+            limited "$bin/$net" --device ${way%:*} --precision ${way#*:} $small --output "$out/$net-$way" -q --json >"$log" 2>&1 || {
+                cat "$log"
+                grep -q 'CIFAR' "$log" && ! [ -s "$out/$net-$way/history.csv" ] && return 77
                 return 1
             }
+            accuracy=$(json "$log" test_accuracy)
+            [ $way = cpu:f32 ] && cpu=$accuracy
+            figures="$figures $net on $way $accuracy;"
+            awk -v a="$accuracy" -v b="$cpu" 'BEGIN { exit !(a > b - 0.05) }' || { say "accuracy:$figures too far below the CPU"; return 1; }
         done
-        gpu=$(json "$out/$net-cuda.log" test_accuracy) cpu=$(json "$out/$net-cpu.log" test_accuracy)
-        limited "$bin/$net" --device cuda --epochs 3 --output "$out/$net" -q --json >"$out/$net.log" 2>&1 || { cat "$out/$net.log"; return 1; }
-        figures="$figures $net: accuracy $gpu (CPU $cpu) from 5,000 images, $(json "$out/$net.log" test_accuracy) from all, $(json "$out/$net.log" train_images_per_second) images/s;"
-        awk -v a="$gpu" -v b="$cpu" 'BEGIN { d = a - b; exit !(d > -0.05) }' || { say "three epochs:$figures too far below the CPU"; return 1; }
+        for precision in tf32 bf16; do
+            log=$out/$net-$precision.log
+            limited "$bin/$net" --device cuda --precision $precision --epochs 3 --output "$out/$net-$precision" -q --json >"$log" 2>&1 || { cat "$log"; return 1; }
+            figures="$figures $net, all images, $precision $(json "$log" test_accuracy), $(json "$log" train_images_per_second) images/s;"
+        done
     done
-    say "three epochs:$figures"
+    say "accuracy after three epochs:$figures"
 }
 
 step_sanitizer() {
@@ -233,16 +240,22 @@ step_sanitizer() {
 
 step_speed() {
     [ -n "$emulated" ] && return 77
-    limited "$bin/fovea" bench lenet5:128 lenet5:1024 mlp:128 alexnet_cifar:512 vgg11_bn_cifar:512 resnet18_cifar:512 --device cuda --json || return
-    say "$(tail -n 1 "$out/speed.log" | cut -c1-400)"
+    for precision in tf32 bf16; do
+        limited "$bin/fovea" bench lenet5:128 lenet5:1024 mlp:128 alexnet_cifar:512 vgg11_bn_cifar:512 resnet18_cifar:512 --device cuda \
+            --precision $precision --seconds 1 --json || return
+    done
+    limited "$bin/fovea" tune alexnet_cifar:512 --device cuda --output "$out/tuned.json" -q &&
+        limited "$bin/fovea" bench alexnet_cifar:512 --device cuda --tuned "$out/tuned.json" --seconds 1 --json || return
+    say "$(grep -o '"model": "[^"]*"\|"mode": "[^"]*"\|"images_per_second": [0-9.e+]*' "$out/speed.log" | sed 's/.*: //; s/"//g' | paste -sd' ' | cut -c1-700)"
 }
 
 # PyTorch, if it is installed and finds the GPU, trains and infers the same networks; the table goes into the report.
 step_pytorch() {
     [ -n "$emulated" ] && return 77
     python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null || { echo "no PyTorch with a GPU"; return 77; }
-    # Its libraries are its own: ours before them could be of another version.
-    limited python3 scripts/bench_pytorch.py --device cuda --fovea "$bin/fovea" --rounds 3 --seconds 0.3 --json lenet5:128 alexnet_cifar:512 vgg11_bn_cifar:512 resnet18_cifar:512 || return
+    for precision in tf32 bf16; do
+        limited python3 scripts/bench_pytorch.py --device cuda --precision $precision --fovea "$bin/fovea" --rounds 3 --seconds 0.3 --json lenet5:128 alexnet_cifar:512 vgg11_bn_cifar:512 resnet18_cifar:512 || return
+    done
     say "$(sed -n 's/.*"results": \(.*\)}/\1/p' "$out/pytorch.log" | grep -o '"model": "[^"]*"\|"mode": "[^"]*"\|"ratio": [0-9.]*' | sed 's/.*: //; s/"//g' | paste -sd' ' | cut -c1-400)"
 }
 

@@ -104,6 +104,12 @@ static void remember(const fv_tape *tape, int32_t index, const char *net) {
     fv_task task = { .input = w.operand, .output = w.operand + OPERANDS - 1 };
     if (o->input_count >= OPERANDS) fail_msg("%s: a convolution with %d inputs", net, o->input_count);
     fv_task_describe(tape, index, &task);
+    for (int i = 0; i < OPERANDS; i++) { /* which value it is and how long it lives play no part */
+        fv_tensor *t = &w.operand[i];
+        fv_tensor plain = { .type = t->type, .rank = t->rank };
+        memcpy(plain.dim, t->dim, sizeof plain.dim);
+        memcpy(t, &plain, sizeof plain);
+    }
     w.op = task.op;
     w.inputs = task.input_count;
     w.attributes.conv = task.attributes->conv;

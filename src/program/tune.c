@@ -31,7 +31,7 @@ void fv_task_key(const fv_task *task, char text[FV_TASK_KEY]) {
     const unsigned char *bytes = (const unsigned char *)task->attributes;
     for (size_t i = 0; i < sizeof *task->attributes; i++) sum = (sum ^ bytes[i]) * UINT64_C(1099511628211);
     size_t used = (size_t)snprintf(text, FV_TASK_KEY, "%s %s%s", fv_op_name(task->op),
-                                  fv_precision_name(task->precision), task->version ? " (steady)" : "");
+                                   fv_precision_name(task->precision), task->version ? " (steady)" : "");
     used = add_operands(text, used, task->input, task->input_count);
     if (used < FV_TASK_KEY) used += (size_t)snprintf(text + used, FV_TASK_KEY - used, " ->");
     used = add_operands(text, used, task->output, task->output_count);

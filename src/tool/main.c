@@ -51,6 +51,10 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 3: o->json = true; break;
     case 4: o->no_capture = true; break;
     case 5: o->tuned = text; break;
+    case 6:
+        for (o->precision = FV_PRECISION_F16; o->precision && strcmp(text, fv_precision_name(o->precision)) != 0;) o->precision--;
+        if (!o->precision) argp_error(state, "--precision is f32, tf32, bf16 or f16, not '%s'", text);
+        break;
     case 'q': o->quiet = true; break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -60,6 +64,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 const struct argp tool_argp = {
     .options = (const struct argp_option[]){ { "device", 1, "NAME", 0, "auto, cpu, cuda, cuda:N or reference", 8 },
                                              { "threads", 2, "N", 0, "Threads of the CPU", 8 },
+                                             { "precision", 6, "NAME", 0, "f32 (default but on GPUs), tf32 (default on GPUs that have it), bf16, f16", 8 },
                                              { "tuned", 5, "FILE", 0, "Take the algorithms that 'fovea tune' wrote to FILE", 8 },
                                              { "no-capture", 4, 0, 0, "A GPU launches each step anew instead of replaying it", 8 },
                                              { "json", 3, 0, 0, "End with one JSON object on a line of its own", 8 },
@@ -85,7 +90,8 @@ double tool_real(struct argp_state *state, const char *option, const char *text)
 
 fv_context *tool_open(const tool_options *o, const char *name) {
     fv_context *ctx = fv_open_with(&(fv_open_options){ .struct_size = sizeof(fv_open_options), .device = o->device, .threads = o->threads,
-                                                        .no_capture = o->no_capture, .tuned = o->tuned });
+                                                        .no_capture = o->no_capture, .tuned = o->tuned,
+                                                        .precision = o->precision });
     if (ctx && !fv_error(ctx)) return ctx;
     fprintf(stderr, "%s: %s\n", name, ctx ? fv_error(ctx) : "out of memory");
     int status = ctx && fv_error_status(ctx) == FV_ERROR_ARGUMENT ? 2 : 1;

@@ -13,8 +13,8 @@ int tool_layers(int argc, char **argv);
 int tool_bench(int argc, char **argv);
 int tool_tune(int argc, char **argv);
 
-/* The block that subcommands share, as a child parser: --device, --threads, --tuned, --no-capture, --json, --quiet. */
-typedef struct tool_options { const char *device, *tuned; int threads; bool no_capture, json, quiet; } tool_options;
+/* The block that subcommands share, as a child parser: --device, --threads, --precision, --tuned, --no-capture, --json, --quiet. */
+typedef struct tool_options { const char *device, *tuned; int threads; fv_precision precision; bool no_capture, json, quiet; } tool_options;
 extern const struct argp tool_argp;
 fv_context *tool_open(const tool_options *, const char *name);
 int tool_close(fv_context *, const char *name);
