@@ -18,7 +18,8 @@ static struct {
     fv_context *oracle, *cpu, *cpu_threads, *reference; /* cpu: or the device asked for, then cpu_threads is NULL */
     const char *filter;
     uint64_t random;
-    bool quick; /* FOVEA_QUICK: fewer random rows, none of the large */
+    bool quick;  /* FOVEA_QUICK: fewer random rows, none of the large */
+    double peak; /* multiplications and additions a second that the device can do at most, when measuring */
 } setup = { .random = 30 };
 
 static bool chosen(const char *text) { return !setup.filter || strstr(text, setup.filter); }
@@ -388,14 +389,18 @@ static void show_speed(const char *text) {
     if (!problem_make(setup.oracle, text, 1, false, &p)) {
         const double seconds = time_problem(setup.cpu, p, algorithm, sizeof algorithm);
         cost_of(p, &cost);
-        printf("%-64s %10.1f %9.2f %9.2f  %s\n", text, seconds * 1e6, cost.flops / seconds * 1e-9,
-               cost.bytes / seconds * 1e-9, algorithm);
+        printf("%-64s %10.1f %9.2f %9.2f %8.1f%%  %s\n", text, seconds * 1e6, cost.flops / seconds * 1e-9,
+               cost.bytes / seconds * 1e-9, setup.peak > 0 ? 100 * cost.flops / seconds / setup.peak : 0, algorithm);
     }
     problem_free(p);
 }
 
 static int measure(const char *row) {
-    printf("%-64s %10s %9s %9s  %s\n", "operation", "time us", "GFLOP/s", "GB/s", "algorithm");
+    double bytes;
+    if (fv_device_peak(setup.cpu, &setup.peak, &bytes)) return 1;
+    printf("%s: at most %.1f GFLOP/s in registers, %.1f GB/s copying\n", fv_device_name(setup.cpu), setup.peak * 1e-9,
+           bytes * 1e-9);
+    printf("%-64s %10s %9s %9s %9s  %s\n", "operation", "time us", "GFLOP/s", "GB/s", "of peak", "algorithm");
     if (!row) return each_row(performance_row, show_speed);
     show_speed(row);
     return 0;

@@ -17,9 +17,6 @@ static const char *not_a_product(const conv_problem *p) {
     if (p->stride[0] != 1 || p->stride[1] != 1) return "stride";
     return p->x_size[0] != p->y_size[0] || p->x_size[1] != p->y_size[1] || p->pad[0] || p->pad[1] ? "padding" : NULL;
 }
-static const char *no_covering_product(const conv_problem *p) {
-    return p->groups == 1 && covers_image(p) ? NULL : "taps do not cover the image";
-}
 static gemm product_of(const fv_task *task, const conv_plan *plan) {
     const conv_problem *p = &plan->problem;
     int64_t pixels = p->images * p->y_size[0] * p->y_size[1], values = conv_taps(p) * p->channels;
@@ -52,16 +49,16 @@ static gemm product_of(const fv_task *task, const conv_plan *plan) {
 }
 static int product_prepare(fv_device *device, fv_task *task, conv_plan *plan) {
     gemm g = product_of(task, plan);
-    task->scratch_bytes = gemm_scratch(device, &g);
+    gemm_prepare(device, task, &g);
+    task->algorithm = plan->text;
     return FV_OK;
 }
 static int product_run(fv_device *device, const fv_task *task, const conv_plan *plan) {
     gemm g = product_of(task, plan);
-    gemm_run(device, &g, task->scratch);
+    gemm_run_task(device, task, &g, &((conv_plan *)task->kept)->packed);
     return FV_OK;
 }
 static const conv_algorithm product = { "matrix product", not_a_product, product_prepare, product_run, NULL };
-static const conv_algorithm covering = { "matrix product", no_covering_product, product_prepare, product_run, NULL };
 
 /* ---- Choice ------------------------------------------------------------------------------------------------------ */
 enum {
@@ -73,7 +70,7 @@ static const conv_algorithm *const forward[CHOICES] = { &product, &ISA(conv_dept
                                                         &ISA(conv_direct_forward) };
 static const conv_algorithm *const data[CHOICES] = { &product, &ISA(conv_depthwise_data), &ISA(conv_scattered_data),
                                                      &ISA(conv_winograd_data), &ISA(conv_direct_data) };
-static const conv_algorithm *const weights[CHOICES] = { &covering, &ISA(conv_depthwise_weights),
+static const conv_algorithm *const weights[CHOICES] = { &product, &ISA(conv_depthwise_weights),
                                                         &ISA(conv_bordered_weights), &ISA(conv_winograd_weights),
                                                         &ISA(conv_direct_weights) };
 

@@ -21,23 +21,31 @@ static gemm product_of(const fv_task *task) {
         g.b_columns = true;
     }
     if (task->op == FV_OP_dense_bias_activation)
-        g.finish = (tile_finish){ task->input[2].data, task->attributes->dense.activation,
-                                  task->attributes->dense.alpha };
+        g.finish =
+            (tile_finish){ task->input[2].data, task->attributes->dense.activation, task->attributes->dense.alpha };
     return g;
 }
 
 static int dense_prepare(fv_device *device, fv_task *task) {
     gemm g = product_of(task);
-    task->scratch_bytes = gemm_scratch(device, &g);
-    task->algorithm = gemm_algorithm(&g);
+    task->kept = device->host.alloc(device->host.context, sizeof(uint64_t),
+                                    "a dense layer's plan"); /* version of the packed weights */
+    if (!task->kept) return FV_ERROR_MEMORY;
+    gemm_prepare(device, task, &g);
     return FV_OK;
+}
+static void dense_release(fv_device *device, fv_task *task) {
+    device->host.free(task->kept);
+    task->kept = NULL;
 }
 static int dense_run(fv_device *device, const fv_task *task) {
     gemm g = product_of(task);
-    gemm_run(device, &g, task->scratch);
+    gemm_run_task(device, task, &g, task->kept);
     return FV_OK;
 }
-const fv_cpu_kernel KERNEL(dense) = { { .prepare = dense_prepare, .run = dense_run }, NULL };
-const fv_cpu_kernel KERNEL(dense_data_gradient) = { { .prepare = dense_prepare, .run = dense_run }, NULL };
-const fv_cpu_kernel KERNEL(dense_weight_gradient) = { { .prepare = dense_prepare, .run = dense_run }, NULL };
-const fv_cpu_kernel KERNEL(dense_bias_activation) = { { .prepare = dense_prepare, .run = dense_run }, NULL };
+#define DENSE                                                                                                          \
+    { { NULL, dense_prepare, dense_run, dense_release }, NULL }
+const fv_cpu_kernel KERNEL(dense) = DENSE;
+const fv_cpu_kernel KERNEL(dense_data_gradient) = DENSE;
+const fv_cpu_kernel KERNEL(dense_weight_gradient) = DENSE;
+const fv_cpu_kernel KERNEL(dense_bias_activation) = DENSE;
