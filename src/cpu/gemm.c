@@ -10,15 +10,16 @@
 #include "cpu/gemm.h"
 
 enum {
-    DEPTH = 800,            /* of the reduction in one visit of a tile, at most */
-    STRIP = 1 << 18,        /* floats of packed B that stay in the second cache */
-    CONFLICT = 1024,        /* rows of A so many floats apart fall into one set of the nearest cache */
-    ROW_SLACK = 16,         /* keeps rows of the copy of A from doing so */
-    WORTH = 60000,          /* multiply-adds that are worth a thread */
-    PART_ROWS = 128,        /* that a thread should have, so that packing B for them costs little */
-    PART_PANELS = 8,        /* that a unit should have, so that copying A for them does */
-    SLICES = 16,            /* partial sums at most */
-    SLICE_DEPTH = 1024,     /* of each at least */
+    DEPTH = 800,        /* of the reduction in one visit of a tile, at most */
+    BLOCK_DEPTH = 512,  /* where it needs several: then packed B stays in the second cache for more columns */
+    STRIP = 1 << 18,    /* floats of packed B that stay in the second cache */
+    CONFLICT = 1024,    /* rows of A so many floats apart fall into one set of the nearest cache */
+    ROW_SLACK = 16,     /* keeps rows of the copy of A from doing so */
+    WORTH = 60000,      /* multiply-adds that are worth a thread */
+    PART_ROWS = 128,    /* that a thread should have, so that packing B for them costs little */
+    PART_PANELS = 16,   /* that a unit should have where tiles of A are copied, or gathered from columns, for them */
+    SLICES = 16,        /* partial sums at most */
+    SLICE_DEPTH = 1024, /* of each at least */
     SLICE_FLOATS = 1 << 16, /* results at most */
     DOT_ROWS = 4
 };
@@ -51,7 +52,8 @@ static void divide(plan *p, int threads) {
     p->row_parts = p->panel_parts = 1;
     if (threads <= 1 || p->slices > 1) return;
     if (!(p->packed_once && g->m >= PART_ROWS * threads) && g->m <= 4 * g->n && balance(p->panels, threads) > 0.85)
-        p->panel_parts = threads * most(1, least(4, p->panels / ((p->in_place ? 1 : PART_PANELS) * threads)));
+        p->panel_parts =
+            threads * most(1, least(4, p->panels / ((p->in_place && !g->a_columns ? 1 : PART_PANELS) * threads)));
     else if (p->tiles >= threads)
         p->row_parts = least(p->tiles, 4 * threads);
     else
@@ -70,10 +72,11 @@ static plan make_plan(const fv_device *device, const gemm *g) {
     if (g->a_columns && !g->b_columns && plain && g->k >= SLICE_DEPTH * SLICES / 2 && g->m * g->n <= SLICE_FLOATS)
         p.slices = least(SLICES, g->k / SLICE_DEPTH);
     int64_t depth = div_up(g->k, p.slices);
-    p.depth = most(1, div_up(depth, most(1, div_up(depth, DEPTH))));
+    p.depth = most(1, depth <= DEPTH ? depth : div_up(depth, div_up(depth, BLOCK_DEPTH)));
     p.tiles = div_up(p.g.m, TILE_ROWS);
     p.panels = panel_count(p.g.n);
     p.strip = least(p.panels, most(1, STRIP / (p.depth * TILE_COLUMNS)));
+    p.strip = div_up(p.panels, div_up(p.panels, p.strip)); /* evenly */
     p.in_place = p.g.lda % CONFLICT != 0;
     p.packed_floats = p.g.packed ? 0 : round_up(p.strip * p.depth * TILE_COLUMNS, 16);
     p.copy_floats = p.in_place ? 0 : round_up(most(TILE_ROWS * (p.depth + ROW_SLACK), TILE_STRIDE * p.depth), 16);
