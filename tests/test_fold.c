@@ -80,7 +80,8 @@ static void same_results(fv_program *p, fv_program *debug, const fv_tape *t) {
 
 /* The compiled program; it gives what the debug program gives. */
 static fv_program *compile(fv_context *c, fv_tape *t) {
-    fv_program *debug = fv_compile_with(t, &(fv_compile_options){ sizeof(fv_compile_options), true });
+    fv_program *debug =
+        fv_compile_with(t, &(fv_compile_options){ .struct_size = sizeof(fv_compile_options), .debug = true });
     fv_program *p = fv_compile(t);
     if (!p || !debug) fail_msg("%s", fv_error(c));
     assert_int_equal(debug->steady_count, 0);
@@ -233,7 +234,8 @@ static void train_one_epoch(fv_context *c, fv_net *net, const float *images) {
 static void follows(fv_context *c, fv_tape *t, fv_program *p, fv_value y, float *last) {
     float now[IMAGES * 10], fresh[IMAGES * 10];
     fv_program *other = compile(c, t),
-               *debug = fv_compile_with(t, &(fv_compile_options){ sizeof(fv_compile_options), true });
+               *debug = fv_compile_with(
+                   t, &(fv_compile_options){ .struct_size = sizeof(fv_compile_options), .debug = true });
     same_results(p, debug, t);
     assert_int_equal(fv_read(p, y, now, sizeof now), 0);
     assert_int_equal(fv_read(other, y, fresh, sizeof fresh), 0);
