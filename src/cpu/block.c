@@ -66,7 +66,8 @@ const block_kernel *block_kernel_of(const fv_device *device, const fv_task *task
     const int64_t images = task->input[0].rank > 0 ? task->input[0].dim[0] : 0;
     for (int i = 0; i < task->input_count; i++) {
         const fv_tensor *in = &task->input[i];
-        if (in->type != FV_F32 && kernel != &pooling) return NULL;
+        const bool numbers = i == 0 && task->op == FV_OP_max_pool2d_gradient; /* of the maxima */
+        if (in->type != FV_F32 && !numbers) return NULL;
         if (!(kernel->images >> i & 1)) continue;
         if (!holds_images(in, images) || !in->data) return NULL;
         if (kernel == &elementwise && fv_elements(in) != fv_elements(&task->input[0])) return NULL;
@@ -76,7 +77,7 @@ const block_kernel *block_kernel_of(const fv_device *device, const fv_task *task
             (!holds_images(&task->output[i], images) ||
              (kernel == &elementwise && fv_elements(&task->output[i]) != fv_elements(&task->input[0]))))
             return NULL;
-    return task->output[0].data ? kernel : NULL;
+    return task->output[0].data && task->output[0].type == FV_F32 ? kernel : NULL;
 }
 
 /* ---- Runs -------------------------------------------------------------------------------------------------------- */

@@ -263,12 +263,16 @@ INLINE vf exponential(vf x) { /* 2^n in two halves, so that both ends of the ran
     vf half = power_of_two(n >> 1);
     return (half * p + half) * power_of_two(n - (n >> 1));
 }
+#if defined(__AVX512F__)
+#include "cpu/tanh.h"
+#else
 INLINE vf hyperbolic_tangent(vf x) { /* e / (e + 2), e = exp(2x) - 1 without cancellation near zero */
     vi n;
     vf p = exp_parts(minimum(splat(9.02f), maximum(splat(-9.02f), x)) * 2.0f, &n), scale = power_of_two(n);
     vf e = scale * p + (scale - 1.0f);
     return e / (e + 2.0f);
 }
+#endif
 INLINE vf logistic(vf x) { /* 1 / (1 + exp(-x)); exp of a negative number, so nothing overflows */
     vi n;
     vf p = exp_parts(maximum(splat(-87.0f), (vf)((vi)x | INT32_MIN)), &n), scale = power_of_two(n);
