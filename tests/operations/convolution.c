@@ -110,6 +110,11 @@ static const char *const large_convolutions[] = { "n8 h20 w20 c24 k40 r3 s3 pad1
                                                   "n2 h30 w31 c40 k24 r1 s1 large",
                                                   "n2 h32 w33 c8 k20 r3 s5 dilation2 large",
                                                   "n4 h16 w16 c24 k24 r3 s3 pad1 groups4 large",
+                                                  "n3 h7 w13 c113 k113 r3 s3 pad1 groups113 large", /* depthwise */
+                                                  "n2 h14 w17 c40 k40 r3 s3 pad1 stride2 groups40 large",
+                                                  "n2 h4 w3 c70 k70 r3 s3 pad1 groups70 large",
+                                                  "n2 h9 w15 c36 k36 r2 s7 pad3,1,0,5 stride1,3 dilation2 groups36 large",
+                                                  "n35 h6 w9 c48 k48 r5 s4 pad2 dilation1,3 flip groups48 large",
                                                   NULL };
 
 /* Where Winograd's form is chosen: sizes that are no multiple of its tiles, of a vector, of a panel; both filters, few tiles
