@@ -122,12 +122,17 @@ static void sum_chunks(const void *argument, int64_t begin, int64_t end, int thr
         default: sum_chunk(run, chunk, true, ANY);
         }
 }
-static void add_chunks(const norm_run *run, int64_t c, double sum[2]) {
-    sum[0] = sum[1] = 0;
-    for (int64_t chunk = 0; chunk < CHUNKS; chunk++) {
-        sum[0] += run->partial[chunk * 2 * run->columns + c];
-        sum[1] += run->partial[chunk * 2 * run->columns + run->columns + c];
+/* Into the first of them. */
+static void add_chunks(const norm_run *run) {
+    int64_t sums = 2 * run->columns, i = 0;
+    for (; i + LANES <= sums; i += LANES) {
+        vd sum = load_double(run->partial + i);
+        for (int64_t chunk = 1; chunk < CHUNKS; chunk++)
+            sum = add_double(sum, load_double(run->partial + chunk * sums + i));
+        store_double(run->partial + i, sum);
     }
+    for (; i < sums; i++)
+        for (int64_t chunk = 1; chunk < CHUNKS; chunk++) run->partial[i] += run->partial[chunk * sums + i];
 }
 static int64_t chunk_grain(const norm_run *run) { return CHUNKS * 8192 / (run->rows * run->columns + 1) + 1; }
 
@@ -187,10 +192,10 @@ static int train_run(fv_device *device, const fv_task *task) {
     norm_run run = make_run(task);
     run.activation = task->op == FV_OP_batch_norm_train_activation ? a->activation : FV_LINEAR;
     fv_parallel(device, CHUNKS, chunk_grain(&run), sum_chunks, &run);
+    add_chunks(&run);
     double kept = a->momentum, moved = 1 - kept;
     for (int64_t c = 0; c < run.columns; c++) {
-        double sum[2];
-        add_chunks(&run, c, sum);
+        double sum[2] = { run.partial[c], run.partial[run.columns + c] };
         double distance = sum[0] / (double)run.rows, mean = distance + run.x[c];
         double variance = fmax(0, sum[1] / (double)run.rows - distance * distance);
         if (sum[1] != sum[1]) variance = sum[1]; /* fmax drops what is not a number */
@@ -229,11 +234,12 @@ static int gradient_of(fv_device *device, norm_run *run, const fv_tensor *gamma,
     for (int64_t c = 0; c < run->columns; c++) run->c.mean[c] = values(mean)[c];
     bool sums = !constants || task->output[1].data || task->output[2].data;
     if (sums) fv_parallel(device, CHUNKS, chunk_grain(run), sum_chunks, run);
+    if (sums) add_chunks(run);
     for (int64_t c = 0; c < run->columns; c++) {
         double inverse = constants ? 1 / sqrt((double)values(deviation)[c] + task->attributes->norm.epsilon)
                                    : values(deviation)[c],
                sum[2] = { 0, 0 };
-        if (sums) add_chunks(run, c, sum);
+        if (sums) sum[0] = run->partial[c], sum[1] = run->partial[run->columns + c];
         put(&task->output[1], c, sum[1] * inverse);
         put(&task->output[2], c, sum[0]);
         run->c.scale[c] = (float)(value_or(gamma, c, 1) * inverse);
