@@ -4,6 +4,7 @@
     python3 -m venv ~/peers && ~/peers/bin/pip install torch            # once, outside the source tree
     ~/peers/bin/python scripts/bench_pytorch.py                         # all models, 1 and 2 threads: most of an hour
     ~/peers/bin/python scripts/bench_pytorch.py lenet5:128 --mode train --threads 2 --rounds 3 --seconds 0.5
+    ~/peers/bin/python scripts/bench_pytorch.py --memory                # of a training step, instead of speed
     ~/peers/bin/python scripts/bench_pytorch.py --device cuda           # on a GPU, in TF32 on both sides; --precision f32 or bf16
 
 For each model, batch, mode and number of threads PyTorch runs in up to four ways: eager and torch.compile, contiguous and
@@ -11,9 +12,14 @@ channels-last; on a GPU also compiled and captured into CUDA graphs ("graphs"), 
 what the machine does besides meets all of them alike. The table gives images a second and Fovea's ratio to PyTorch's best way.
 
 Both sides train by SGD with momentum 0.9 on a batch that lies in memory, gradients set to nothing before each step; inference is without
-gradients and with the running statistics. A compiler must be there for torch.compile (PyTorch's inductor writes C++)."""
+gradients and with the running statistics. A compiler must be there for torch.compile (PyTorch's inductor writes C++).
+
+--memory, on a CPU: how far the resident memory of a fresh process grows from before the network is made to its peak in the first
+steps of training, PyTorch eager in both layouts, the smaller counts; libraries are loaded and used once before. Fovea's is that of
+`fovea bench`, and what it plans (arena and store) is what `fovea summary` says."""
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -165,6 +171,43 @@ def measure(args, name, batch, mode, threads):
     return {way: statistics.median(of_rounds) for way, of_rounds in figures.items()}
 
 
+# ---- memory of training ------------------------------------------------------------------------------------------------------------
+
+def pytorch_growth(name, batch, layout):
+    """Runs in a process of its own."""
+    import gc
+    import torch
+    torch.set_num_threads(1)
+    make_step(name, 2, "train", "eager", layout, "cpu", "f32")()
+    gc.collect()
+    with open("/proc/self/clear_refs", "w") as reset:  # the peak counts from here
+        reset.write("5")
+    with open("/proc/self/statm") as statm:
+        before = int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    step = make_step(name, batch, "train", "eager", layout, "cpu", "f32")
+    for _ in range(3):
+        step()
+    with open("/proc/self/status") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    return 1024 * peak - before
+
+
+def compare_memory(args):
+    print("| model | batch | PyTorch contiguous | channels-last | Fovea resident | planned | planned of the smaller |\n|" + "---|" * 7, flush=True)
+    for text in args.models or ("alexnet_cifar", "vgg11_bn_cifar", "resnet18_cifar", "mobilenet_cifar"):
+        name, _, batch = text.partition(":")
+        batch = int(batch or TRAINING[name])
+        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+            theirs = pool.starmap(pytorch_growth, [(name, batch, layout) for layout in ("contiguous", "channels_last")], chunksize=1)
+        results = []
+        for command in (["bench", f"{name}:{batch}", "--mode", "train", "--seconds", "0.1"], ["summary", name, "-b", str(batch)]):
+            done = subprocess.run([args.fovea, *command, "--device", "cpu", "--threads", "1", "--json"], stdout=subprocess.PIPE, text=True, check=True)
+            results.append(json.loads(done.stdout.splitlines()[-1]))
+        ours, planned = results[0]["results"][0]["resident_bytes"], results[1]["training_bytes"]
+        row = [f"{size / 1e6:,.1f} MB" for size in (*theirs, ours, planned)]
+        print("| " + " | ".join([name, str(batch), *row, f"{100 * planned / min(theirs):.0f} %"]) + " |", flush=True)
+
+
 # ---- all of them -------------------------------------------------------------------------------------------------------------------
 
 def main():
@@ -178,12 +221,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="default 5")
     parser.add_argument("--seconds", type=float, default=1, help="of each figure in a round (default 1)")
     parser.add_argument("--fovea", metavar="PROGRAM", default=os.path.join(HERE, "..", "build", "bin", "fovea"))
+    parser.add_argument("--memory", action="store_true", help="compare the memory of training instead")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on a line of its own")
     args = parser.parse_args()
     args.ways = (args.ways or ("eager,compile" if args.device == "cpu" else "eager,compile,graphs")).split(",")
     args.threads = args.threads or ("1,2" if args.device == "cpu" else "1")
     if args.rounds < 1 or not set(args.ways) <= {"eager", "compile", "graphs"} or (args.device == "cpu" and "graphs" in args.ways):
         parser.error("--rounds is at least 1, --ways of eager, compile and, on a GPU, graphs")
+
+    if args.memory:
+        return compare_memory(args)
 
     import torch
     if args.device == "cuda" and not torch.cuda.is_available():

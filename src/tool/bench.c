@@ -100,7 +100,16 @@ static double median_seconds(fv_context *ctx, tool_step *s, double seconds) {
     return count ? sample[count / 2] : 0;
 }
 
-typedef struct figures { double seconds, images, gflops, percent; } figures;
+typedef struct figures { double seconds, images, gflops, percent, resident; } figures;
+
+/* Memory of the process that is there, in bytes; 0 where the system does not say. */
+static double resident_bytes(void) {
+    double pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f && fscanf(f, "%*s %lf", &pages) != 1) pages = 0;
+    if (f) fclose(f);
+    return pages * (double)sysconf(_SC_PAGESIZE);
+}
 
 static int measure(fv_context *ctx, fv_net *net, const arguments *a, int batch, int mode, double peak, figures *f) {
     tool_step s = { 0 };
@@ -116,6 +125,7 @@ static int measure(fv_context *ctx, fv_net *net, const arguments *a, int batch, 
             printf("\n");
         }
         status = fv_error_status(ctx);
+        f->resident += resident_bytes();
         if (!status && !isfinite(s.result[0]))
             fprintf(stderr, "fovea bench: the result is not finite, so the times may be those of other work\n");
     }
@@ -134,8 +144,8 @@ static void print_result(const arguments *a, output *out, const char *model, int
                1e3 * f->seconds, f->gflops, f->percent);
     fflush(stdout);
     fprintf(out->json, "%s{\"model\": \"%s\", \"batch\": %d, \"device\": \"%s\", \"threads\": %d, \"mode\": \"%s\", \"images_per_second\": %.6g, "
-                       "\"milliseconds\": %.6g, \"gflops\": %.5g, \"percent_of_peak\": %.4g}",
-            out->results++ ? ", " : "", model, batch, device, threads, mode_name[mode], f->images, 1e3 * f->seconds, f->gflops, f->percent);
+                       "\"milliseconds\": %.6g, \"gflops\": %.5g, \"percent_of_peak\": %.4g, \"resident_bytes\": %.0f}",
+            out->results++ ? ", " : "", model, batch, device, threads, mode_name[mode], f->images, 1e3 * f->seconds, f->gflops, f->percent, f->resident);
 }
 
 static int bench_device(const arguments *a, const char *device, const char *name, output *out, char **peaks) {
@@ -159,8 +169,9 @@ static int bench_device(const arguments *a, const char *device, const char *name
         for (int mode = TRAIN; mode <= INFER && !fv_error(ctx); mode++) {
             const subject *s = &a->subject[i];
             if (!(s->modes & a->modes & mode)) continue;
+            const double before = resident_bytes();
             fv_net *net = tool_net(ctx, s->is.model);
-            figures f = { 0 };
+            figures f = { .resident = -before };
             if (net && !measure(ctx, net, a, s->is.batch, mode, flops, &f))
                 print_result(a, out, s->is.model, s->is.batch, fv_device_name(ctx), fv_device_threads(ctx), mode, &f);
             fv_net_free(net);
