@@ -241,6 +241,47 @@ static void test_run_allocates_nothing(void **state) {
     close_network(&n);
 }
 
+/* Convolutions that need much scratch: Winograd's of both sizes, with their gradients, and the update. */
+static void test_step_of_convolutions_allocates_nothing(void **state) {
+    (void)state;
+    enum { IMAGES = 2, SIZE = 16, CLASSES = 4 };
+    static const float image[IMAGES * SIZE * SIZE * 3] = { 0.5f };
+    const int32_t label[IMAGES] = { 1, 3 };
+    fv_context *c = open_device("cpu");
+    fv_net *net = fv_net_new(c, "scratch");
+    fv_node x = fv_input(net, SIZE, SIZE, 3);
+    x = fv_conv2d(net, x, .filters = 32, .kernel = 5, .padding = FV_SAME, .activation = FV_RELU);
+    x = fv_conv2d(net, x, .filters = 48, .kernel = 5, .padding = FV_SAME, .activation = FV_RELU);
+    x = fv_max_pool2d(net, fv_conv2d(net, x, .filters = 64, .kernel = 3, .padding = FV_SAME), .size = 3, .stride = 2);
+    fv_output(net, fv_dense(net, fv_flatten(net, x), .units = CLASSES));
+    fv_tape *t = fv_tape_new(c);
+    fv_value images = INPUT(t, IMAGES, SIZE, SIZE, 3), labels = fv_op_input(t, (int64_t[]){ IMAGES }, 1, FV_I32);
+    fv_value y = fv_record(t, net, FV_VALUES(images), FV_MODE_TRAIN);
+    fv_value loss = fv_op_mean(t, fv_op_softmax_cross_entropy(t, y, labels, 0));
+    fv_backward(t, loss);
+    fv_op_update(t, net, fv_sgd(.learning_rate = 1e-3f, .momentum = 0.9f));
+    fv_keep(t, loss);
+    fv_program *p = fv_compile(t);
+    int winograd = 0;
+    for (int i = 0; p && i < p->task_count; i++) {
+        const char *algorithm = p->task[i].algorithm;
+        winograd += algorithm && !strncmp(algorithm, "Winograd", 8);
+    }
+    assert_true(winograd >= 4); /* or the test would not be about it */
+    size_t device = 0, host = 0;
+    float value = 0;
+    for (int step = 0; step < 5; step++) {
+        assert_int_equal(fv_write(p, images, image, sizeof image) | fv_write(p, labels, label, sizeof label), 0);
+        assert_int_equal(fv_run(p) | fv_read(p, loss, &value, sizeof value), 0);
+        if (step == 0) device = c->memory_used, host = mallinfo2().uordblks, fv_alloc_fail(0, false);
+    }
+    assert_int_equal(mallinfo2().uordblks, host);
+    assert_int_equal(fv_alloc_fail(0, false), 0);
+    assert_int_equal(c->memory_used, device);
+    assert_true(isfinite(value));
+    assert_int_equal(fv_close(c), 0);
+}
+
 static int objects_of(const fv_context *c) {
     int count = 0;
     for (const fv_object *o = c->objects.next; o != &c->objects; o = o->next) count++;
@@ -509,6 +550,7 @@ int main(void) {
         cmocka_unit_test(test_debug_agrees),
         cmocka_unit_test(test_finds_nonfinite),
         cmocka_unit_test(test_run_allocates_nothing),
+        cmocka_unit_test(test_step_of_convolutions_allocates_nothing),
         cmocka_unit_test(test_allocation_failures),
         cmocka_unit_test(test_memory_limit),
         cmocka_unit_test(test_reading_and_writing),
