@@ -8,7 +8,7 @@
 #                                                              build/gpu, so that the other machine needs neither HDF5 nor a compiler
 #   scripts/gpu_check.sh --emulated [...]                      the same script on the emulated GPU, to test the script itself
 #
-# Steps: device operations lenet capture repeat resume cpu cifar sanitizer speed pytorch
+# Steps: device operations lenet capture repeat resume cpu cifar precision sanitizer speed pytorch
 # MNIST and CIFAR-10 are found as the programs find them (FOVEA_DATA, then ~/.cache/fovea); without MNIST the steps that need no accuracy
 # train on drawn digits, the others are skipped.
 # shellcheck disable=SC2086 # $drawn, $small_test and $small are lists of words
@@ -31,7 +31,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-steps=${steps:-device operations lenet capture repeat resume cpu cifar sanitizer speed pytorch}
+steps=${steps:-device operations lenet capture repeat resume cpu cifar precision sanitizer speed pytorch}
 
 programs="lenet_mnist cnn_mnist alexnet_cifar vgg_cifar fovea test_operations"
 
@@ -221,6 +221,34 @@ step_cifar() {
         done
     done
     say "accuracy after three epochs:$figures"
+}
+
+# The same training in strict f32 and in 16 bits: three epochs of the CIFAR programs, or on the emulated GPU one of a small one.
+step_precision() {
+    figures=
+    programs_here=$([ -n "$emulated" ] && echo lenet_mnist || echo "alexnet_cifar vgg_cifar")
+    for net in $programs_here; do
+        for precision in f32 bf16 f16; do
+            log=$out/$net-$precision.log
+            set -- --device cuda --precision $precision --output "$out/$net-$precision" -q --json
+            if [ -n "$emulated" ]; then
+                set -- "$@" $drawn ${small_test:-} --epochs 1 --limit-train 128
+            else
+                set -- "$@" --epochs 3
+            fi
+            limited "$bin/$net" "$@" >"$log" 2>&1 || {
+                cat "$log"
+                grep -q 'CIFAR' "$log" && ! [ -s "$out/$net-$precision/history.csv" ] && return 77
+                return 1
+            }
+            figures="$figures $net $precision: accuracy $(json "$log" test_accuracy), $(json "$log" train_images_per_second) images/s;"
+        done
+        for precision in bf16 f16; do
+            awk -v a="$(json "$out/$net-$precision.log" test_loss)" -v b="$(json "$out/$net-f32.log" test_loss)" \
+                'BEGIN { d = (a - b) / b; exit !(d < 0.1) }' || { say "16 bits:$figures $precision is too far from f32"; return 1; }
+        done
+    done
+    say "16 bits:$figures"
 }
 
 step_sanitizer() {

@@ -64,11 +64,14 @@ static int check_run(fv_device *device, const fv_task *task) {
     double sum = 0;
     int64_t blocks = count_blocks(task, 1), of_loss = task->input_count > 1 ? blocks_of(&task->input[1]) : 0;
     fv_parallel(device, blocks, 2, check_blocks, task);
+    bool bad[2] = { false, false }; /* loss, gradients */
     for (int64_t i = 0; i < blocks; i++) {
-        if (!isfinite(squares[i])) control->nonfinite = 1;
+        if (!isfinite(squares[i])) bad[i >= of_loss] = true;
         if (i >= of_loss) sum += squares[i];
     }
-    if (task->output[1].data) *(float *)task->output[1].data = (float)sqrt(sum);
+    fv_control_judge(control, bad[0], bad[1]);
+    if (task->output[1].data)
+        *(float *)task->output[1].data = (float)(sqrt(sum) * (double)fv_control_unscale(control));
     return FV_OK;
 }
 const fv_cpu_kernel KERNEL(check_gradients) = { { .prepare = check_prepare, .run = check_run }, NULL };
@@ -202,6 +205,7 @@ static update begin_update(const fv_task *task) {
     const fv_update_attributes *a = &task->attributes->update;
     const fv_tensor *rates = &task->input[RATES], *norm = &task->input[NORM];
     update u = { .task = task, .slots = task->output_count - 1, .limit = a->clip_value, .scale = 1 };
+    const float unscale = fv_control_unscale(control);
     double step = (double)(control->step + 1);
     memcpy(u.value, a->value, sizeof u.value);
     u.first = control->step == 0;
@@ -210,6 +214,8 @@ static update begin_update(const fv_task *task) {
     u.base_rate = rates->data ? ((const float *)rates->data)[control->batch % fv_elements(rates)] : a->value[FV_RATE];
     if (a->clip_norm > 0 && norm->data && *(const float *)norm->data > a->clip_norm)
         u.scale = a->clip_norm / *(const float *)norm->data;
+    u.limit /= unscale;
+    u.scale *= unscale;
     u.mean_factor = (float)(1 / (1 - pow(u.value[FV_BETA1], step)));
     u.deviation_factor = (float)(1 / sqrt(1 - pow(u.value[FV_BETA2], step)));
     if (a->kind == FV_OPTIMIZER_ADAGRAD) u.base_rate = (float)(u.base_rate / (1 + (step - 1) * a->value[FV_RATE_DECAY]));
@@ -495,11 +501,15 @@ static int commit_run(fv_device *device, const fv_task *task) {
 }
 static int advance_run(fv_device *device, const fv_task *task) {
     (void)device;
-    fv_control *control = task->output[0].data;
-    if (control->nonfinite) return FV_OK;
-    control->batch++;
-    if (!task->attributes->advance.batch_only) control->step++;
+    fv_control_advance(task->output[0].data, task->attributes->advance.batch_only);
     return FV_OK;
 }
 const fv_cpu_kernel KERNEL(commit) = { { .run = commit_run }, NULL };
 const fv_cpu_kernel KERNEL(advance) = { { .run = advance_run }, NULL };
+
+static int scale_run(fv_device *device, const fv_task *task) {
+    (void)device;
+    *(float *)task->output[0].data = 1 / fv_control_unscale(task->input[0].data);
+    return FV_OK;
+}
+const fv_cpu_kernel KERNEL(loss_scale) = { { .run = scale_run }, NULL };

@@ -260,16 +260,20 @@ __global__ void square_tiles(fv_control *control, double *squares, const tile *t
         bad |= !isfinite(g);
         sum += g * g;
     }
-    if (bad) atomicMax(&control->nonfinite, 1u);
+    if (bad) atomicMax(&control->overflow, (int)blockIdx.x < loss ? 2u : 1u);
     sum = block_reduce(sum, add_floats(), 0);
     if (threadIdx.x == 0) squares[blockIdx.x] = (int)blockIdx.x < loss ? 0 : (double)sum;
 }
 
-__global__ void finish_norm(float *norm, const double *squares, int64_t count) {
+/* overflow: 1 some gradient, 2 the loss */
+__global__ void finish_check(fv_control *control, float *norm, const double *squares, int64_t count) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += squares[i];
     sum = block_sum(sum);
-    if (threadIdx.x == 0) norm[0] = (float)sqrt(sum);
+    if (threadIdx.x) return;
+    if (norm) norm[0] = (float)(sqrt(sum) * (double)fv_control_unscale(control));
+    fv_control_judge(control, control->overflow == 2, control->overflow == 1);
+    control->overflow = 0;
 }
 
 static int prepare_check_gradients(fv_device *device, fv_task *task) {
@@ -287,8 +291,8 @@ static int run_check_gradients(fv_device *device, const fv_task *task) {
     if (t->count)
         LAUNCH(square_tiles, (unsigned)t->count, BLOCK, 0, device->stream,
                static_cast<fv_control *>(task->output[0].data), squares, t->device, loss ? 1 : 0);
-    if (task->output[1].data)
-        LAUNCH(finish_norm, 1, BLOCK, 0, device->stream, static_cast<float *>(task->output[1].data), squares, t->count);
+    LAUNCH(finish_check, 1, BLOCK, 0, device->stream, static_cast<fv_control *>(task->output[0].data),
+           static_cast<float *>(task->output[1].data), squares, task->output[1].data ? t->count : 0);
     return fv_cuda_launched(device, task);
 }
 extern "C" const fv_kernel KERNEL(check_gradients) = { NULL, prepare_check_gradients, run_check_gradients,
@@ -315,9 +319,7 @@ static int run_commit(fv_device *device, const fv_task *task) {
 extern "C" const fv_kernel KERNEL(commit) = { NULL, prepare_commit, run_commit, release_tiles };
 
 __global__ void advance_control(fv_control *control, int batch_only) {
-    if (control->nonfinite) return;
-    control->batch++;
-    if (!batch_only) control->step++;
+    fv_control_advance(control, batch_only);
 }
 
 static int run_advance(fv_device *device, const fv_task *task) {
@@ -326,3 +328,12 @@ static int run_advance(fv_device *device, const fv_task *task) {
     return fv_cuda_launched(device, task);
 }
 RUN(advance)
+
+__global__ void tell_scale(float *scale, const fv_control *control) { scale[0] = 1 / fv_control_unscale(control); }
+
+static int run_loss_scale(fv_device *device, const fv_task *task) {
+    LAUNCH(tell_scale, 1, 1, 0, device->stream, static_cast<float *>(task->output[0].data),
+           static_cast<const fv_control *>(task->input[0].data));
+    return fv_cuda_launched(device, task);
+}
+RUN(loss_scale)

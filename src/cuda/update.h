@@ -113,8 +113,9 @@ static __device__ __forceinline__ bool begin_step(const operands &o, const fv_up
     const fv_segment segment = o.segments[found[0]];
     s.rate = (o.rates ? o.rates[o.control->batch % o.rate_count] : a.value[FV_RATE]) * segment.rate;
     s.decay = a.value[FV_DECAY] * segment.decay;
-    s.limit = a.clip_value;
-    s.scale = a.clip_norm > 0 && o.norm && o.norm[0] > a.clip_norm ? a.clip_norm / o.norm[0] : 1;
+    const float unscale = fv_control_unscale(o.control);
+    s.limit = a.clip_value / unscale;
+    s.scale = (a.clip_norm > 0 && o.norm && o.norm[0] > a.clip_norm ? a.clip_norm / o.norm[0] : 1) * unscale;
     s.decoupled = a.kind == FV_OPTIMIZER_ADAMW || a.value[FV_DECOUPLED] != 0;
     return true;
 }

@@ -157,6 +157,10 @@ static int put_training(fv_h5 *h, hid_t fovea, fv_net *net) {
     for (int i = 0; i < FIELDS; i++)
         fv_h5_put_numbers(h, group, fields[i].name, native_type(fields[i].kind), fields[i].count,
                           (const char *)training + fields[i].offset);
+    if (training->loss_scale > 0) { /* of a training in f16; outside the sum, which files without it have as well */
+        fv_h5_put_numbers(h, group, "loss_scale", H5T_NATIVE_FLOAT, 0, &training->loss_scale);
+        fv_h5_put_numbers(h, group, "good_steps", H5T_NATIVE_UINT32, 0, &training->good_steps);
+    }
     uint32_t sum = sum_fields(training);
     fv_h5_put_numbers(h, group, "crc32", H5T_NATIVE_UINT32, 0, &sum);
     if (training->arguments) fv_h5_put_text(h, group, "arguments", training->arguments);
@@ -234,6 +238,12 @@ int fv_keras_get_state(fv_h5 *h, fv_net *net) {
     if (!fv_h5_get_numbers(h, group, "crc32", H5T_NATIVE_UINT32, 1, &sum) && sum != sum_fields(&read))
         fv_fail(h->context, FV_ERROR_FORMAT,
                 "%s: the checksum of its state of training does not fit: the file is damaged", h->path);
+    if (fv_h5_has_attribute(h, group, "loss_scale")) {
+        fv_h5_get_numbers(h, group, "loss_scale", H5T_NATIVE_FLOAT, 1, &read.loss_scale);
+        fv_h5_get_numbers(h, group, "good_steps", H5T_NATIVE_UINT32, 1, &read.good_steps);
+        if (!(read.loss_scale > 0 && read.loss_scale < 0x1p100f))
+            fv_fail(h->context, FV_ERROR_FORMAT, "%s: a loss scale of %g", h->path, (double)read.loss_scale);
+    }
     char *arguments = fv_h5_has_attribute(h, group, "arguments") ? fv_h5_get_text(h, group, "arguments") : NULL;
     char *tuned = fv_h5_has_attribute(h, group, "tuned") ? fv_h5_get_text(h, group, "tuned") : NULL;
     int32_t nets = 0;
@@ -242,6 +252,8 @@ int fv_keras_get_state(fv_h5 *h, fv_net *net) {
         for (int i = 0; i < FIELDS; i++)
             memcpy((char *)training + fields[i].offset, (char *)&read + fields[i].offset,
                    (fields[i].count ? fields[i].count : 1) * H5Tget_size(native_type(fields[i].kind)));
+        training->loss_scale = read.loss_scale;
+        training->good_steps = read.good_steps;
         fv_free(training->arguments);
         training->arguments = arguments;
         arguments = NULL;

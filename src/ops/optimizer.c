@@ -143,6 +143,11 @@ static int infer_advance(fv_signature *s) {
     return fv_set_output_like(s, 0, FV_U8, s->input[0]);
 }
 
+static int infer_loss_scale(fv_signature *s) {
+    FV_TRY(fv_check_control(s, 0));
+    return fv_set_output(s, 0, FV_F32, 1, (int64_t[]){ 1 });
+}
+
 /* ---- Cost: only what the gradients cover is touched -------------------------------------------------------------- */
 
 static double covered(const fv_signature *s, int32_t first) {
@@ -196,4 +201,5 @@ UPDATE(lars_update, cost_update, 1 << 6, 7);
 UPDATE(muon_update, cost_muon, 0, 7, 8);
 FV_DESC(constrain, constrain, .infer = infer_constrain, .writes = { 2 });
 FV_DESC(commit, none, .infer = infer_commit, .cost = cost_commit, .writes = { 2 });
+FV_DESC(loss_scale, none, .infer = infer_loss_scale);
 FV_DESC(advance, advance, .infer = infer_advance, .cost = cost_advance, .writes = { 1 });

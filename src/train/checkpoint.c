@@ -42,6 +42,9 @@ int fv_session_check(fv_session *s) {
     s->checked = fv_clock();
     s->unchecked = 0;
     if (control.nonfinite) return explain(s, &control);
+    if (s->scaled && control.step < t->step) t->step = control.step; /* some were skipped */
+    t->loss_scale = s->scaled ? control.loss_scale : t->loss_scale;
+    t->good_steps = s->scaled ? control.good_steps : t->good_steps;
     if (control.step != t->step || control.batch != (uint32_t)t->batch)
         return fv_fail(s->context, FV_ERROR_INTERNAL, "%s: the device stands at step %llu, the host at %llu",
                        s->net->name, (unsigned long long)control.step, (unsigned long long)t->step);

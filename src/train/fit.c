@@ -21,6 +21,10 @@ static int fill_device(fv_session *s) {
                            .seed = { (uint32_t)t->seed, (uint32_t)(t->seed >> 32) },
                            .batch = (uint32_t)t->batch,
                            .epoch = (uint32_t)t->epoch };
+    if (s->scaled) {
+        control.loss_scale = t->loss_scale > 0 ? t->loss_scale : FV_LOSS_SCALE_FIRST;
+        control.good_steps = t->good_steps;
+    }
     int status = fv_epoch_order(s->o.data, t->seed, t->epoch, !s->o.no_shuffle, s->order);
     if (!status) status = fv_store_write(s->store, FV_ORDER, 0, s->o.data->count, s->order);
     if (!status) status = fv_store_write(s->store, FV_RATES, 0, s->batches, s->rates);

@@ -25,6 +25,7 @@ typedef struct fv_session {
     fv_progress progress;
     fv_metrics now;            /* of the epoch under way           */
     double checked; int32_t unchecked; /* when the device was last asked how it goes, and steps since */
+    bool scaled;               /* f16: the loss is scaled, steps may be skipped */
     bool ending;               /* early stopping, or a callback that wants no more */
     bool stopping;             /* the stop flag, or enough steps: to be gone on with later */
 } fv_session;

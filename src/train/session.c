@@ -170,6 +170,8 @@ static int make_programs(fv_session *s) {
                                   .clip_value = o->clip_value,
                                   .clip_norm = o->clip_norm,
                                   .precision = o->precision };
+    const fv_precision precision = o->precision ? o->precision : s->context->precision;
+    s->scaled = precision == FV_PRECISION_F16;
     int32_t rest = (int32_t)(o->data->count % o->batch_size);
     bool full = o->data->count >= o->batch_size;
     if (full && make_step(&s->full, &settings, o->batch_size)) return s->context->status;

@@ -1,5 +1,6 @@
 /* step.c - a batch as a tape: reading, the net, the loss, the figures; in training also gradients and the optimiser. A
  * batch of another size is another tape. */
+#include "ops/family.h"
 #include "train/train.h"
 #include <string.h>
 
@@ -49,6 +50,15 @@ static int begin(fv_step *step, const fv_step_settings *s, bool targets) {
     return context->status;
 }
 
+/* In f16 the loss is multiplied by the scale in the control block; the update divides the gradients by it. */
+static fv_value scaled(fv_tape *tape, fv_value loss, fv_value control) {
+    const fv_precision given = tape->precision, precision = given ? given : tape->object.context->precision;
+    if (precision != FV_PRECISION_F16) return loss;
+    fv_value scale = FV_APPLY(tape, FV_OP_loss_scale, NULL, control);
+    scale = fv_append_reshaped(tape, scale, &fv_tape_value_of(tape, loss)->shape);
+    return FV_APPLY(tape, FV_OP_mul, NULL, scale, loss);
+}
+
 static int record_training(fv_step *step, const fv_step_settings *s) {
     fv_tape *tape = step->tape;
     fv_net *net = s->net;
@@ -70,7 +80,7 @@ static int record_training(fv_step *step, const fv_step_settings *s) {
     if (!fv_tape_value_of(tape, step->loss)->needs_gradient)
         return fv_fail(context, FV_ERROR_ARGUMENT,
                        "%s: nothing to train: no weight that is not frozen takes part in the loss", net->name);
-    if (fv_backward(tape, step->loss)) return context->status;
+    if (fv_backward(tape, scaled(tape, step->loss, control))) return context->status;
     return fv_update_record(tape, net,
                             &(fv_update_settings){ .optimizer = s->optimizer,
                                                    .clip_value = s->clip_value,

@@ -25,6 +25,7 @@ typedef struct fv_training {
     char *arguments;                   /* JSON */
     char tuned[FV_TUNED_BYTES];        /* hash of the tuned choices that it runs by, "" without a file */
     int32_t first_epoch;               /* where this run began: schedules count from here          */
+    float loss_scale; uint32_t good_steps; /* f16: as in the control block; 0: none yet              */
     bool finished;                     /* the run ended as it should: the next fv_fit begins another */
 } fv_training;
 

@@ -18,7 +18,7 @@ void fv_training_reset(fv_training *training, uint64_t seed) {
                                .best_value = INFINITY,
                                .wait_best = INFINITY,
                                .plateau_factor = 1,
-                               .plateau_best = INFINITY };
+                               .plateau_best = INFINITY }; /* the loss scale begins anew, too */
 }
 
 fv_training *fv_net_training(fv_net *net) {

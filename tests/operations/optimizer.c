@@ -152,6 +152,7 @@ static int build_optimizer(fv_context *context, problem *p) {
         return 0;
     }
     add_control(p);
+    if (is(p, "loss_scale")) return 0;
     if (is(p, "advance")) {
         p->attributes.advance.batch_only = has_word(p, "batch_only");
     } else if (is(p, "commit")) {
@@ -196,7 +197,10 @@ RULE(check_gradients, .build = build_optimizer, .bound = BOUND_ABSOLUTE,
      .rows = { ROWS("p2", "p15,16,17", "p64 nan0", "p3,3,3 inf2", "p7 badloss", "p100 steep0.001", "p129",
                     "p20,7 nonfinite noloss", "p20,7,33", "p1", "p100 noloss", "p20,7 nan1", "p20,7 inf0",
                     "p20,7 badloss", "p20,7 nonfinite", "p1000,16,17", "p5,3 steep1000", "p40,3 drop1",
-                    "p31 nan0 noloss", "p100003,5,70001 large", "p100003,5,70001 nan2 large") },
+                    "p31 nan0 noloss", "p20,7 lossscale256 steep256",
+                    "p20,7 nan1 lossscale256", "p20,7 inf0 lossscale256 good9", "p20,7 badloss lossscale256",
+                    "p20,7 badloss nan1 lossscale256", "p20,7 inf1 lossscale0.0000000596046447753906",
+                    "p100003,5,70001 large", "p100003,5,70001 nan2 large") },
      .performance = ROWS("p400000,100"));
 
 RULE(sgd_update, .build = build_optimizer, .bound = BOUND_OWN, .magnitude = magnitude_update,
@@ -205,7 +209,8 @@ RULE(sgd_update, .build = build_optimizer, .bound = BOUND_OWN, .magnitude = magn
                     "p20,7 decay0.1 decoupled momentum0.5", "p20,7 clip0.25 steep3", "p20,7 longest1 norm4 steep3",
                     "p20,7 longest5 norm4", "p20,7,33 frozen1 momentum0.9", "p20,7,33 missing1 momentum0.9",
                     "p20,7 rates5 batch7", "p20,7 rates1 batch3", "p20,7 nonfinite momentum0.9",
-                    "p20,7,9 factor0.1 decay_factor0 decay0.2",
+                    "p20,7,9 factor0.1 decay_factor0 decay0.2", "p20,7 skip momentum0.9",
+                    "p20,7 lossscale1024 steep1024 momentum0.9", "p20,7 lossscale4096 steep4096 clip0.3 longest1 norm3",
                     "p500,3,129,65 momentum0.9 nesterov decay0.01 clip0.5 longest2 norm3 rates4 batch2 factor2 frozen2",
                     "p100003,5,70001 momentum0.9 nesterov decay0.01 large", "p100003,5,70001 frozen0 clip0.5 large") },
      .performance = ROWS("p400000,100 momentum0.9"));
@@ -278,4 +283,12 @@ RULE(advance, .build = build_optimizer, .bound = BOUND_EXACT,
      .rows = { ROWS("step1", "batch1", "batch63", "epoch1", "step7 batch7", "step4294967296", "batch_only batch1",
                     "batch_only step5", "nonfinite batch3 step3", "epoch100 step100", "batch4294967295", "seed3,4", "",
                     "batch_only", "nonfinite", "batch_only nonfinite", "step4294967295", "batch9 step9",
-                    "batch4294967295 batch_only", "epoch3 batch1") });
+                    "batch4294967295 batch_only", "epoch3 batch1", "skip batch3 step3", "skip lossscale1024 good7",
+                    "lossscale1024 good7", "lossscale1024 good1999", "lossscale1024 good1999 skip", "nonfinite lossscale1024",
+                    "lossscale0.25 good1998 batch_only") });
+
+RULE(loss_scale, .build = build_optimizer, .bound = BOUND_EXACT,
+     .rows = { ROWS("lossscale65536", "lossscale1", "", "lossscale0.5", "lossscale2 step5", "lossscale4 batch3", "lossscale8 nonfinite",
+                    "lossscale16 skip", "lossscale32 good5", "lossscale64 epoch2", "lossscale128 seed3,4", "lossscale256",
+                    "lossscale512", "lossscale1024", "lossscale2048", "lossscale0.125", "lossscale0.0000000596046447753906",
+                    "lossscale16777216", "step9", "nonfinite", "skip", "lossscale1099511627776") });

@@ -94,7 +94,9 @@ operand *add_control(problem *p) {
     fv_control control = { .step = (uint64_t)whole(p, "step", 0, 3),
                            .seed = { (uint32_t)whole(p, "seed", 0, 7), (uint32_t)whole(p, "seed", 1, 11) },
                            .batch = (uint32_t)whole(p, "batch", 0, 0), .epoch = (uint32_t)whole(p, "epoch", 0, 0),
-                           .nonfinite = has_word(p, "nonfinite") };
+                           .nonfinite = has_word(p, "nonfinite") ? FV_NONFINITE_STOP : has_word(p, "skip") ? FV_NONFINITE_SKIP : 0,
+                           .loss_scale = (float)number(p, "lossscale", 0, 0),
+                           .good_steps = (uint32_t)whole(p, "good", 0, 0) };
     unsigned char bytes[sizeof control];
     memcpy(bytes, &control, sizeof bytes);
     operand *o = add_input(p, "control", FV_U8, FILL_GIVEN, SHAPE(sizeof control));

@@ -4,21 +4,23 @@
 #include "core/control.h"
 #include "cpu/reference/reference.h"
 
-/* Sets the sticky flag when the loss (may be absent) or a gradient is not finite; gives the norm of all gradients. */
+/* Sets the flag when the loss (may be absent) or a gradient is not finite; gives the norm of all gradients, unscaled. */
 KERNEL(check_gradients) {
     fv_control *control = task->output[0].data;
     const fv_tensor *norm = &task->output[1];
     double squares = 0;
+    bool bad[2] = { false, false }; /* loss, gradients */
 
     for (int g = 1; g < task->input_count; g++) {
         const fv_tensor *t = &task->input[g];
         if (!t->data) continue;
         EACH(i, fv_elements(t)) {
-            if (!isfinite(real(t)[i])) control->nonfinite = 1;
+            if (!isfinite(real(t)[i])) bad[g > 1] = true;
             if (g > 1) squares += (double)real(t)[i] * real(t)[i];
         }
     }
-    if (norm->data) real(norm)[0] = (REAL)sqrt(squares);
+    fv_control_judge(control, bad[0], bad[1]);
+    if (norm->data) real(norm)[0] = (REAL)(sqrt(squares) * fv_control_unscale(control));
     return FV_OK;
 }
 
@@ -45,7 +47,7 @@ typedef struct update {
     const fv_update_attributes *settings;
     uint64_t step;        /* from 1 */
     double rate, decay;   /* of this segment */
-    double scale;         /* of gradients, by their norm */
+    double limit, scale;  /* of gradients: by value, by their norm and the scale of the loss */
     double trust;         /* of this segment: LAMB's and LARS's factor */
     bool decoupled;
 } update;
@@ -54,8 +56,7 @@ static double setting(const update *u, int index) { return u->settings->value[in
 
 /* g is limited to +-clip_value and scaled down where all gradients together are longer than clip_norm. */
 static double limited(const update *u, double g) {
-    const double limit = u->settings->clip_value;
-    if (limit > 0) g = g > limit ? limit : g < -limit ? -limit : g;
+    if (u->limit > 0) g = g > u->limit ? u->limit : g < -u->limit ? -u->limit : g;
     return g * u->scale;
 }
 
@@ -89,6 +90,8 @@ static int update_parts(const fv_task *task, void (*whole)(const fv_task *, upda
     u.decoupled = settings->kind == FV_OPTIMIZER_ADAMW || settings->value[FV_DECOUPLED] != 0;
     if (settings->clip_norm > 0 && norm->data && real(norm)[0] > settings->clip_norm)
         u.scale = settings->clip_norm / (double)real(norm)[0];
+    u.limit = settings->clip_value / (double)fv_control_unscale(control);
+    u.scale *= fv_control_unscale(control);
 
     for (int g = FIRST_SLOT + slots; g < task->input_count; g++) {
         const fv_tensor *gradient = &task->input[g];
@@ -352,9 +355,11 @@ KERNEL(commit) {
 }
 
 KERNEL(advance) {
-    fv_control *control = task->output[0].data;
-    if (control->nonfinite) return FV_OK;
-    control->batch++;
-    if (!task->attributes->advance.batch_only) control->step++;
+    fv_control_advance(task->output[0].data, task->attributes->advance.batch_only);
+    return FV_OK;
+}
+
+KERNEL(loss_scale) {
+    real(&task->output[0])[0] = 1 / fv_control_unscale(task->input[0].data);
     return FV_OK;
 }
