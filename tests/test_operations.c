@@ -82,6 +82,37 @@ static void check_on(fv_context *device, const problem *p, tally *t) {
         count_failure(t, fv_device_name(device), p->text, why);
 }
 
+/* Rows of other types have no other form. */
+static bool may_be_half(const problem *p) {
+    bool may = false;
+    for (int i = 0; i < p->input_count; i++)
+        may |= p->input[i].type == FV_F32 && !p->input[i].absent && fv_precision_may(p->op, i);
+    return may;
+}
+
+/* Every row a second time where the device has kernels for 16 bits: by turns in bf16 and f16. */
+static void check_operation_half(void **state) {
+    walk w = { .op = *(const fv_op *)*state };
+    tally t = { 0 };
+    while (next_row(&w) && (!setup.quick || t.rows < 8)) {
+        problem *p;
+        judgement j;
+        outcome out = UNSUPPORTED;
+        const fv_type half = t.rows % 2 ? FV_F16 : FV_BF16;
+        if (problem_make(setup.oracle, w.text, (uint64_t)++t.rows, false, &p)) {
+            count_failure(&t, "the row", w.text, p->error);
+        } else if (may_be_half(p)) {
+            const bool good = check_half(setup.oracle, setup.cpu, p, half, &j, &out);
+            if (isfinite(j.worst) && j.worst > t.worst) t.worst = j.worst;
+            if (!good && out != UNSUPPORTED) count_failure(&t, fv_type_name(half), w.text, j.why);
+            t.unsupported += out == UNSUPPORTED;
+        }
+        problem_free(p);
+    }
+    print_message("%s in 16 bits: %d rows, %.2f of its bound\n", fv_op_name(w.op), t.rows, t.worst);
+    assert_int_equal(t.failed + t.unsupported, 0);
+}
+
 static void check_operation(void **state) {
     walk w = { .op = *(const fv_op *)*state };
     tally cpu = { 0 }, reference = { 0 };
@@ -441,8 +472,13 @@ static fv_context *open_device(const char *name, int threads) {
 
 static int run_group(void) {
     static fv_op number[FV_OP_COUNT];
-    static char name[2 * FV_OP_COUNT + 4][64];
-    static struct CMUnitTest test[2 * FV_OP_COUNT + 4];
+    enum { MODES = 3 };
+    static const char *const modes[MODES] = { "check", "gradient", "half" };
+    static void (*const functions[MODES])(void **) = { check_operation, gradient_of_operation, check_operation_half };
+    static char name[MODES * FV_OP_COUNT + 4][64];
+    static struct CMUnitTest test[MODES * FV_OP_COUNT + 4];
+    const fv_backend *b = setup.cpu->backend;
+    const bool native = b->precisions && b->precisions(setup.cpu->device) >> FV_PRECISION_BF16 & 1;
     size_t tests = 0;
     test[tests++] = (struct CMUnitTest)cmocka_unit_test(every_operation_has_rows);
     test[tests++] = (struct CMUnitTest)cmocka_unit_test(every_gradient_is_checked);
@@ -451,13 +487,14 @@ static int run_group(void) {
     for (int op = FV_OP_NONE + 1; op < FV_OP_COUNT; op++) {
         number[op] = (fv_op)op;
         if (!chosen(fv_op_name((fv_op)op))) continue;
-        for (int mode = 0; mode < 2; mode++) {
-            if (mode == 0 && fv_op_table[op]->flags & FV_ALIAS) continue;
+        for (int mode = 0; mode < MODES; mode++) {
+            if (mode != 1 && fv_op_table[op]->flags & FV_ALIAS) continue;
             if (mode == 1 && !fv_op_table[op]->gradient) continue;
-            snprintf(name[tests], sizeof *name, "%s_%s", mode ? "gradient" : "check", fv_op_name((fv_op)op));
+            if (mode == 2 && !(native && fv_precision_rules[op].inputs)) continue;
+            snprintf(name[tests], sizeof *name, "%s_%s", modes[mode], fv_op_name((fv_op)op));
             test[tests] = (struct CMUnitTest){ .name = name[tests],
                                                .initial_state = &number[op],
-                                               .test_func = mode ? gradient_of_operation : check_operation };
+                                               .test_func = functions[mode] };
             tests++;
         }
     }

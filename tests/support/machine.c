@@ -2,6 +2,7 @@
  * as NaN, addresses are unknown while the kernel prepares, and a second run at other addresses must give the same
  * bits, as must one in which the output lies in the place of an input that it may share. */
 #define _GNU_SOURCE
+#include "core/half.h"
 #include "support/operations.h"
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,9 @@ static size_t operand_bytes(const fv_context *c, const operand *o) {
 
 /* ---- Values as a device holds them ------------------------------------------------------------------------------- */
 
-static void encode(const fv_context *c, fv_type type, const double *value, int64_t count, void *to) {
+static uint16_t half_of(fv_type type, double x) { return type == FV_BF16 ? fv_to_bf16((float)x) : fv_to_f16((float)x); }
+
+static void encode(const fv_context *c, fv_type type, bool number, const double *value, int64_t count, void *to) {
     for (int64_t i = 0; i < count; i++)
         switch (type) {
         case FV_F32:
@@ -29,11 +32,11 @@ static void encode(const fv_context *c, fv_type type, const double *value, int64
         case FV_I32: ((int32_t *)to)[i] = (int32_t)value[i]; break;
         case FV_U8: ((uint8_t *)to)[i] = (uint8_t)value[i]; break;
         case FV_BF16:
-        case FV_F16: ((uint16_t *)to)[i] = (uint16_t)value[i]; break; /* 16-bit types are compared as bits */
+        case FV_F16: ((uint16_t *)to)[i] = number ? half_of(type, value[i]) : (uint16_t)value[i]; break;
         }
 }
 
-static void decode(const fv_context *c, fv_type type, const void *from, int64_t count, double *value) {
+static void decode(const fv_context *c, fv_type type, bool number, const void *from, int64_t count, double *value) {
     for (int64_t i = 0; i < count; i++)
         switch (type) {
         case FV_F32:
@@ -42,7 +45,10 @@ static void decode(const fv_context *c, fv_type type, const void *from, int64_t 
         case FV_I32: value[i] = ((const int32_t *)from)[i]; break;
         case FV_U8: value[i] = ((const uint8_t *)from)[i]; break;
         case FV_BF16:
-        case FV_F16: value[i] = ((const uint16_t *)from)[i]; break;
+        case FV_F16:
+            value[i] = ((const uint16_t *)from)[i];
+            if (number) value[i] = type == FV_BF16 ? fv_from_bf16((uint16_t)value[i]) : fv_from_f16((uint16_t)value[i]);
+            break;
         }
 }
 
@@ -63,7 +69,7 @@ static bool put_block(bench *b, block *k, const operand *o) {
     k->bytes = operand_bytes(c, o);
     k->host = malloc(k->bytes + 2 * GUARD);
     memset(k->host, GUARD_BYTE, k->bytes + 2 * GUARD);
-    if (o->value) encode(c, o->type, o->value, fv_shape_elements(&o->shape), k->host + GUARD);
+    if (o->value) encode(c, o->type, o->number, o->value, fv_shape_elements(&o->shape), k->host + GUARD);
     else memset(k->host + GUARD, UNWRITTEN_BYTE, k->bytes);
     k->start = c->backend->alloc(c->device, k->bytes + 2 * GUARD);
     return k->start && !c->backend->upload(c->device, k->start, k->host, k->bytes + 2 * GUARD);
@@ -254,7 +260,7 @@ static outcome read_results(const run_state *s, double **result, char *why) {
         if (!raw) return FAILED;
         const int64_t elements = fv_shape_elements(&p->output[o].shape);
         result[o] = calloc((size_t)elements + 1, sizeof(double));
-        decode(s->context, p->output[o].type, raw, elements, result[o]);
+        decode(s->context, p->output[o].type, p->output[o].number, raw, elements, result[o]);
         free(raw);
     }
     return RAN;

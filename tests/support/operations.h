@@ -32,6 +32,7 @@ typedef enum fill {
 typedef struct operand {
     char name[16];
     fv_type type;
+    bool number; /* 16 bits: value is the number; else their pattern */
     fv_shape shape;
     bool absent;
     fill fill;
@@ -60,6 +61,7 @@ typedef struct problem {
     operand output[MOST_OUTPUTS];
     int output_count; /* by infer; absent: not wanted */
     int64_t terms;    /* length of the longest sum behind one output element */
+    fv_type half;     /* the device has its operands in bf16 or f16, rounded so; the oracle in f32: else FV_F32 */
     char error[1200];
 } problem;
 
@@ -194,6 +196,9 @@ typedef struct judgement {
 bool judge(fv_context *reference64, const problem *, double *const *result, judgement *);
 bool check_problem(fv_context *reference64, fv_context *device, const fv_kernel *kernel, const problem *, judgement *,
                    outcome *);
+/* The same where the operands that may be (src/ops/precision.c) are bf16 or f16 on the device. The values of the problem are
+ * rounded so. */
+bool check_half(fv_context *reference64, fv_context *device, problem *, fv_type half, judgement *, outcome *);
 /* The gradient that fv_backward records against central differences; worst is the largest relative error. */
 bool check_gradient(fv_context *reference64, const char *text, uint64_t seed, judgement *);
 
