@@ -37,7 +37,7 @@ REFERENCE_ONCE ?= $(wildcard src/cpu/reference/backend.c)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all tests emulated check check-quick check-full bench docs install uninstall quickstart format help clean dist-clean FORCE
+.PHONY: all tests emulated check check-quick check-full coverage bench docs install uninstall quickstart format help clean dist-clean FORCE
 
 comma := ,
 empty :=
@@ -56,7 +56,7 @@ VERSION := $(MAJOR).$(MINOR).$(PATCH)
 # ---- what this machine has -------------------------------------------------------------------------------------------
 
 # These need neither a compiler nor a library, so nothing is looked for.
-NO_PROBE := help format clean dist-clean uninstall quickstart check-full
+NO_PROBE := help format clean dist-clean uninstall quickstart check-full coverage
 ifneq ($(filter-out $(NO_PROBE),$(or $(MAKECMDGOALS),all)),)
 
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
@@ -297,6 +297,9 @@ check-quick: tests
 check-full:
 	+@MAKE='$(MAKE)' scripts/check_full.sh $(STAGES)
 
+coverage:
+	+@MAKE='$(MAKE)' scripts/coverage.sh
+
 bench: all
 	$(BIN)/fovea bench $(ARGS)
 
@@ -356,6 +359,7 @@ help:
 #?   check               builds all and the tests, runs every test
 #?   check-quick         only the test programs, long tests shortened (FOVEA_QUICK=1)
 #?   check-full          every instruction set, clang, sanitizers, valgrind; STAGES="..." for some (scripts/check_full.sh)
+#?   coverage            lines of the CUDA backend that run in the tests on the emulated GPU (scripts/coverage.sh)
 #?   bench               measures kernels and training steps: fovea bench $(ARGS)
 #?   docs                writes docs/operations.md and docs/layers.md from the library's tables
 #?   quickstart          dependencies, build, MNIST, three epochs of LeNet-5

@@ -112,6 +112,88 @@ static void captured_steps_are_eager_steps(void **state) {
     same_training(&captured, &eager, 0);
 }
 
+/* Data that is fetched batch by batch, as what does not fit into the device is: through pinned memory on a stream of its own. The same
+ * bits as with data that lies on the device, whenever work runs; the pieces fail as all calls do. */
+enum { PIXELS = 28 * 28, PICTURES = 70 };
+static float pictures[PICTURES][PIXELS];
+static int32_t labels[PICTURES];
+
+static int fetch(void *user, const int64_t *samples, int count, void *const *inputs, void *const *targets) {
+    for (int i = 0; i < count; i++) {
+        memcpy((float *)inputs[0] + (size_t)i * PIXELS, pictures[samples[i]], sizeof *pictures);
+        ((int32_t *)targets[0])[i] = labels[samples[i]];
+    }
+    return 0;
+}
+
+static outcome_of_training train_on_pictures(bool streamed) {
+    outcome_of_training o = { 0 };
+    fv_context *c = open_on("cuda");
+    fv_net *net = fv_net_new(c, "small");
+    fv_node x = fv_conv2d(net, fv_input(net, 28, 28, 1), .filters = 4, .kernel = 5, .stride = 3, .activation = FV_RELU);
+    fv_output(net, fv_dense(net, fv_flatten(net, x), .units = 10, .name = "output"));
+    fv_array input = { .type = FV_F32, .rank = 4, .dims = { PICTURES, 28, 28, 1 }, .data = pictures },
+             target = { .type = FV_I32, .rank = 1, .dims = { PICTURES }, .data = labels },
+             picture = { .type = FV_F32, .rank = 3, .dims = { 28, 28, 1 } }, label = { .type = FV_I32 };
+    fv_dataset *data =
+        streamed ? fv_dataset_from_callback(c, &(fv_callback_options){ .struct_size = sizeof(fv_callback_options),
+                                                                       .samples = PICTURES,
+                                                                       .fetch = fetch,
+                                                                       .inputs = &picture,
+                                                                       .input_count = 1,
+                                                                       .targets = &label,
+                                                                       .target_count = 1 })
+                 : fv_dataset_from_memory(c, &(fv_memory_options){ .struct_size = sizeof(fv_memory_options),
+                                                                   .inputs = &input,
+                                                                   .input_count = 1,
+                                                                   .targets = &target,
+                                                                   .target_count = 1 });
+    fv_fit(net, data, .epochs = 2, .batch_size = 16, .optimizer = fv_sgd(.learning_rate = 0.05f, .momentum = 0.9f));
+    fv_history h = fv_net_history(net);
+    if (h.count) o.loss = h.epoch[h.count - 1].loss;
+    fv_get_weights(net, "output", 1, FV_NATIVE, o.weight, 10 * sizeof(float));
+    o.status = fv_error_status(c);
+    if (fv_error(c)) snprintf(o.sentence, sizeof o.sentence, "%s", fv_error(c));
+    fv_close(c);
+    return o;
+}
+
+static void streamed_data_is_resident_data(void **state) {
+    need_plugin();
+    for (int i = 0; i < PICTURES; i++) {
+        labels[i] = i % 10;
+        for (int k = 0; k < PIXELS; k++) pictures[i][k] = (float)((i * 31 + k * 17) % 97) / 97;
+    }
+    gpu->calls = 0;
+    const outcome_of_training resident = train_on_pictures(false);
+    const long resident_calls = gpu->calls;
+    for (gpu->lazy = 0; gpu->lazy < 2; gpu->lazy++) {
+        const outcome_of_training streamed = train_on_pictures(true);
+        same_training(&resident, &streamed, 0);
+        nothing_is_left("after streaming");
+    }
+    gpu->lazy = 0;
+    assert_int_equal(gpu->complaints, 0);
+    gpu->calls = 0;
+    train_on_pictures(true);
+    const long calls = gpu->calls; /* each batch: waits, events, copies on two streams */
+    if (calls < resident_calls + 50)
+        fail_msg("%ld calls streamed, %ld resident: nothing was streamed", calls, resident_calls);
+    gpu->quiet = 1;
+    for (long n = 1; n <= calls; n += getenv("FOVEA_QUICK") ? 37 : 5) {
+        gpu->calls = 0;
+        gpu->fail_at = n;
+        const outcome_of_training o = train_on_pictures(true);
+        gpu->fail_at = 0;
+        nothing_is_left(gpu->failed_call ? gpu->failed_call : "?");
+        if (o.status && (!*o.sentence || strchr(o.sentence, '\n')))
+            fail_msg("call %ld (%s) fails with '%s'", n, gpu->failed_call, o.sentence);
+        if (!o.status && strncmp(gpu->failed_call, "cudnn", 5) != 0) same_training(&resident, &o, 1e-4);
+    }
+    gpu->quiet = 0;
+    gpu->complaints = 0;
+}
+
 static void every_call_may_fail(void **state) {
     need_plugin();
     gpu->calls = 0;
@@ -272,7 +354,8 @@ int main(void) {
         cmocka_unit_test(every_operation_is_there),          cmocka_unit_test(trains_as_the_cpu_does),
         cmocka_unit_test(does_not_depend_on_when_work_runs), cmocka_unit_test(captured_steps_are_eager_steps),
         cmocka_unit_test(too_little_memory_is_told),         cmocka_unit_test(every_call_may_fail),
-        cmocka_unit_test(what_is_missing_is_said),           cmocka_unit_test(what_cudnn_refuses_is_shown),
+        cmocka_unit_test(streamed_data_is_resident_data),    cmocka_unit_test(what_is_missing_is_said),
+        cmocka_unit_test(what_cudnn_refuses_is_shown),
     };
     find_plugin();
     return cmocka_run_group_tests_name("cuda", tests, NULL, NULL);

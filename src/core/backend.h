@@ -6,7 +6,7 @@
 #include "ops/ops.h"
 
 /* Raised when fv_backend, fv_task or fv_attributes change. A plugin whose number or list of operations differs is refused. */
-enum { FV_BACKEND_ABI = 5 };
+enum { FV_BACKEND_ABI = 6 };
 
 typedef struct fv_device fv_device; /* made by a backend's open, known only to it */
 
@@ -71,6 +71,8 @@ typedef struct fv_group {
     const char *algorithm;
 } fv_group;
 
+enum { FV_FEED_SLOTS = 32 };
+
 typedef struct fv_backend {
     uint32_t abi;
     uint32_t op_count, op_checksum; /* FV_OP_COUNT, fv_op_checksum(): of the ops.def it was built with */
@@ -108,6 +110,13 @@ typedef struct fv_backend {
     int (*copy)(fv_device *, void *to, const void *from, size_t bytes);
     int (*fill)(fv_device *, void *to, int byte, size_t bytes);
     int (*sync)(fv_device *);
+
+    /* streaming of data that the device cannot hold; optional, together and with pinned_alloc. `to` has the bytes of pinned host
+       memory before work begins that is given later; the copy from the host goes to `through`, device memory of that
+       size, on a stream of its own, beside work under way. Pinned memory and `through` belong to a slot, 0 ..
+       FV_FEED_SLOTS - 1; after feed_wait its pinned memory may be written again. */
+    int (*feed)(fv_device *, int slot, void *to, void *through, const void *pinned, size_t bytes);
+    int (*feed_wait)(fv_device *, int slot);
 
     /* capture of a whole step and its replay; optional, together */
     int (*capture_begin)(fv_device *);

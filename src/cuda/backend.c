@@ -1,5 +1,5 @@
 /* backend.c - the CUDA backend as the framework sees it: opening a GPU, memory, copies, capture of whole steps, and what
- * CUDA's errors mean in plain words. One non-blocking stream does everything, in order. */
+ * CUDA's errors mean in plain words. One non-blocking stream does everything, in order (feed.c has a second one for data). */
 #include "cuda/cuda.h"
 #include "cuda/plan.h"
 #include "cuda/product.h"
@@ -88,6 +88,7 @@ static int count_devices(char *why, size_t bytes) {
 
 static void close_device(fv_device *device) {
     fv_cuda_libraries_close(device);
+    fv_cuda_feed_close(device);
     if (device->stream) cudaStreamDestroy(device->stream);
     cudaGetLastError();
     device->host.free(device);
@@ -221,6 +222,7 @@ static int fill(fv_device *device, void *to, int byte, size_t bytes) {
 }
 
 static int sync_device(fv_device *device) {
+    if (device->copies) CUDA_TRY(device, cudaStreamSynchronize(device->copies));
     CUDA_TRY(device, cudaStreamSynchronize(device->stream));
     return FV_OK;
 }
@@ -276,6 +278,8 @@ static fv_backend backend = {
     .copy = copy,
     .fill = fill,
     .sync = sync_device,
+    .feed = fv_cuda_feed,
+    .feed_wait = fv_cuda_feed_wait,
     .capture_begin = capture_begin,
     .capture_end = capture_end,
     .replay = replay,

@@ -21,6 +21,8 @@ struct fv_device {
     bool careful;    /* FOVEA_SYNC=1: waits after each operation, so that an error names the guilty one */
     bool tf32;       /* programs may round the factors of f32 products to TF32; FOVEA_TF32=0 forbids it */
     bool failed;     /* a sticky error: the CUDA context of this process is lost */
+    cudaStream_t copies; /* streaming of data: feed.c; made at first use, like its events */
+    cudaEvent_t copied[FV_FEED_SLOTS], taken[FV_FEED_SLOTS];
     void *libraries; /* handles of cuDNN and cuBLASLt, made at first use: libraries.c */
 };
 
@@ -44,6 +46,11 @@ static inline bool fv_cuda_strict(const fv_device *device, const fv_task *task) 
 int fv_cuda_convert(fv_device *, const fv_tensor *to, const fv_tensor *from);
 /* The end of every run that launched something: a launch has no result of its own. */
 int fv_cuda_launched(fv_device *, const fv_task *);
+
+/* Streaming of data that the device cannot hold: feed.c, core/backend.h. */
+int fv_cuda_feed(fv_device *, int slot, void *to, void *through, const void *pinned, size_t bytes);
+int fv_cuda_feed_wait(fv_device *, int slot);
+void fv_cuda_feed_close(fv_device *);
 
 /* Is there code in this library for the GPU? Launches an empty kernel. (elementwise.cu) */
 cudaError_t fv_cuda_probe(cudaStream_t);

@@ -64,6 +64,8 @@ fv_program *fv_program_shared(fv_tape *);          /* the caller's too, but in t
 fv_program *fv_program_cached(fv_tape *);
 /* An input lies in device memory, in place of the program's own; may be called again with other memory. */
 int fv_bind(fv_program *, fv_value input, void *device_data);
+/* fv_write from pinned memory without waiting, where the backend can: core/backend.h, feed. */
+int fv_program_feed(fv_program *, fv_value input, int slot, void *through, const void *pinned, size_t bytes);
 /* Bytes that a program of this tape needs for temporaries, inputs and scratch (kernels are asked), without compiling it. */
 int fv_program_measure(fv_tape *, int64_t *arena_bytes);
 /* Runs the tasks of a debug program until a tensor is not finite; the sentence names layer, operation and output. State is

@@ -136,7 +136,8 @@ static int check_access(fv_program *p, fv_value value, const void *data, size_t 
     return FV_OK;
 }
 
-int fv_write(fv_program *p, fv_value value, const void *data, size_t bytes) {
+/* Where an input lies; to stays NULL where nothing reads it. */
+static int find_input(fv_program *p, fv_value value, const void *data, size_t bytes, void **to) {
     fv_context *c = p ? p->object.context : NULL;
     if (!fv_ok(c)) return c ? c->status : FV_ERROR_ARGUMENT;
     char text[256];
@@ -147,10 +148,27 @@ int fv_write(fv_program *p, fv_value value, const void *data, size_t bytes) {
         return fv_fail(c, FV_ERROR_ARGUMENT, "fv_write: %s is not an input", describe(p, value.id, text));
     if (p->bound[value.id])
         return fv_fail(c, FV_ERROR_ARGUMENT, "fv_write: %s is bound to device memory", describe(p, value.id, text));
-    if (p->place[value.id].last < 0) return FV_OK; /* nothing reads it */
+    if (p->place[value.id].last < 0) return FV_OK;
     status = fv_program_input_memory(p);
-    return status ? status
-                  : fv_device_write(c, fv_program_address(p, value.id), v->type, fv_shape_elements(&v->shape), data);
+    if (!status) *to = fv_program_address(p, value.id);
+    return status;
+}
+
+int fv_write(fv_program *p, fv_value value, const void *data, size_t bytes) {
+    void *to = NULL;
+    const int status = find_input(p, value, data, bytes, &to);
+    if (status || !to) return status;
+    const fv_tape_value *v = &p->tape->value[value.id];
+    return fv_device_write(p->object.context, to, v->type, fv_shape_elements(&v->shape), data);
+}
+
+int fv_program_feed(fv_program *p, fv_value value, int slot, void *through, const void *pinned, size_t bytes) {
+    void *to = NULL;
+    int status = find_input(p, value, pinned, bytes, &to);
+    if (status || !to) return status;
+    fv_context *c = p->object.context;
+    status = c->backend->feed(c->device, slot, to, through, pinned, bytes);
+    return status && fv_ok(c) ? fv_fail(c, status, "%s: a batch could not be copied", c->device_name) : status;
 }
 
 /* 16 bits to f32 within one buffer: read into its second half, widened from the front. */

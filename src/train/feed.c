@@ -79,9 +79,14 @@ static fv_value move_pixels(fv_tape *tape, const fv_augment_options *o, bool mas
     fv_attributes a;
     memset(&a, 0, sizeof a);
     a.warp = (fv_warp_attributes){
-        .rotation = o->rotation, .shear = { o->shear[0], o->shear[1] }, .shift = { o->shift[0], o->shift[1] },
-        .zoom = { o->zoom[0], o->zoom[1] }, .scale = { o->scale[0], o->scale[1] }, .ratio = { o->ratio[0], o->ratio[1] },
-        .fill = mask ? o->mask_fill : o->fill, .border = (int32_t)o->border,
+        .rotation = o->rotation,
+        .shear = { o->shear[0], o->shear[1] },
+        .shift = { o->shift[0], o->shift[1] },
+        .zoom = { o->zoom[0], o->zoom[1] },
+        .scale = { o->scale[0], o->scale[1] },
+        .ratio = { o->ratio[0], o->ratio[1] },
+        .fill = mask ? o->mask_fill : o->fill,
+        .border = (int32_t)o->border,
         .nearest = o->nearest || (mask ? fv_tape_value_of(tape, x)->type != FV_F32 : whole),
     };
     if (o->rotation > 0 || o->shear[0] > 0 || o->shear[1] > 0 || o->shift[0] > 0 || o->shift[1] > 0 || o->zoom[1] > 0 ||
@@ -112,8 +117,10 @@ static fv_value change_colors(fv_tape *tape, const fv_dataset *data, fv_value x,
 static fv_value erase_box(fv_tape *tape, const fv_augment_options *o, fv_value x, fv_value samples, fv_value control) {
     fv_attributes a;
     memset(&a, 0, sizeof a);
-    a.erase = (fv_erase_attributes){ .probability = o->erase, .scale = { o->erase_scale[0], o->erase_scale[1] },
-                                     .ratio = { o->erase_ratio[0], o->erase_ratio[1] }, .size = o->cutout };
+    a.erase = (fv_erase_attributes){ .probability = o->erase,
+                                     .scale = { o->erase_scale[0], o->erase_scale[1] },
+                                     .ratio = { o->erase_ratio[0], o->erase_ratio[1] },
+                                     .size = o->cutout };
     return o->erase > 0 ? FV_APPLY(tape, FV_OP_erase, &a, x, samples, control) : x;
 }
 
@@ -123,8 +130,11 @@ static fv_attributes mix_of(const fv_dataset *data) {
     const fv_shape *image = &data->input[0].shape;
     fv_attributes a;
     memset(&a, 0, sizeof a);
-    a.mix = (fv_mix_attributes){ .mixup = o->mixup, .cutmix = o->cutmix, .probability = o->mix_probability,
-                                 .height = (int32_t)image->dim[1], .width = (int32_t)image->dim[2],
+    a.mix = (fv_mix_attributes){ .mixup = o->mixup,
+                                 .cutmix = o->cutmix,
+                                 .probability = o->mix_probability,
+                                 .height = (int32_t)image->dim[1],
+                                 .width = (int32_t)image->dim[2],
                                  .classes = data->classes };
     return a;
 }
@@ -224,43 +234,89 @@ int fv_feed_bind(fv_program *program, const fv_feed *feed) {
     return status;
 }
 
+enum { STAGED = 2 * FV_DATASET_ARRAYS };
+_Static_assert(2 * STAGED <= FV_FEED_SLOTS, "a slot for each array and turn");
+
+static int slot_of(const fv_staging *staging, int array) { return staging->turn * STAGED + array; }
+
+static int stage(fv_program *program, const fv_staging *staging, fv_value value, int array, size_t bytes) {
+    if (!value.id) return FV_OK;
+    void *host = staging->host[staging->turn][array], *through = staging->through[staging->turn][array];
+    return staging->ring ? fv_program_feed(program, value, slot_of(staging, array), through, host, bytes)
+                         : fv_write(program, value, host, bytes);
+}
+
+/* What this turn's memory held must have been copied. */
+static int next_turn(fv_staging *staging) {
+    const fv_backend *backend = staging->context->backend;
+    int status = FV_OK;
+    if (!staging->ring) return status;
+    staging->turn ^= 1;
+    for (int i = 0; i < STAGED && !status; i++)
+        if (staging->host[0][i]) status = backend->feed_wait(staging->context->device, slot_of(staging, i));
+    return status;
+}
+
 int fv_feed_write(fv_program *program, const fv_feed *feed, fv_staging *staging, const int32_t *samples, int32_t rows) {
     if (feed->resident)
         return feed->samples.id ? fv_write(program, feed->samples, samples, sizeof *samples * (size_t)rows) : FV_OK;
     fv_dataset *source = fv_dataset_source(feed->data);
     for (int32_t i = 0; i < rows; i++) staging->number[i] = samples[i];
-    int status = fv_dataset_fetch(source, staging->number, rows, staging->input, staging->target);
+    int status = next_turn(staging);
+    void **host = staging->host[staging->turn];
+    if (!status) status = fv_dataset_fetch(source, staging->number, rows, host, host + FV_DATASET_ARRAYS);
     for (int32_t i = 0; i < FV_DATASET_ARRAYS && !status; i++) {
         size_t n = (size_t)rows;
-        if (feed->input[i].id)
-            status =
-                fv_write(program, feed->input[i], staging->input[i], n * fv_dataset_array_bytes(&source->input[i]));
-        if (!status && feed->target[i].id)
-            status =
-                fv_write(program, feed->target[i], staging->target[i], n * fv_dataset_array_bytes(&source->target[i]));
+        status = stage(program, staging, feed->input[i], i, n * fv_dataset_array_bytes(&source->input[i]));
+        if (!status)
+            status = stage(program, staging, feed->target[i], FV_DATASET_ARRAYS + i,
+                           n * fv_dataset_array_bytes(&source->target[i]));
     }
     return status;
 }
 
+static int make_pinned(fv_staging *staging, int array, size_t bytes) {
+    fv_context *context = staging->context;
+    for (int turn = 0; turn < 2; turn++) {
+        staging->host[turn][array] = context->backend->pinned_alloc(context->device, bytes);
+        if (!staging->host[turn][array]) return fv_fail_memory(context, "a batch in pinned memory", bytes);
+        staging->through[turn][array] = fv_device_alloc(context, bytes, "a batch on its way to the device");
+        if (!staging->through[turn][array]) return context->status;
+    }
+    return FV_OK;
+}
+
+static int make_array(fv_staging *staging, int array, const fv_dataset_array *of, int32_t rows, const char *what) {
+    const size_t bytes = staging->bytes[array] = (size_t)rows * fv_dataset_array_bytes(of);
+    if (staging->ring) return make_pinned(staging, array, bytes);
+    staging->host[0][array] = fv_alloc(staging->context, (size_t)rows, fv_dataset_array_bytes(of), what);
+    return staging->context->status;
+}
+
 int fv_staging_make(fv_context *context, fv_staging *staging, const fv_feed *feed, int32_t rows) {
-    *staging = (fv_staging){ 0 };
+    *staging = (fv_staging){ .context = context };
     if (feed->resident) return FV_OK;
+    staging->ring = context->backend->feed && context->backend->pinned_alloc;
     const fv_dataset *source = fv_dataset_source(feed->data);
     staging->number = fv_alloc(context, (size_t)rows, sizeof *staging->number, "the numbers of a batch");
-    for (int32_t i = 0; i < source->input_count; i++)
-        staging->input[i] =
-            fv_alloc(context, (size_t)rows, fv_dataset_array_bytes(&source->input[i]), "a batch of samples");
-    for (int32_t i = 0; i < source->target_count; i++)
-        staging->target[i] =
-            fv_alloc(context, (size_t)rows, fv_dataset_array_bytes(&source->target[i]), "a batch of targets");
+    for (int32_t i = 0; i < source->input_count && fv_ok(context); i++)
+        make_array(staging, i, &source->input[i], rows, "a batch of samples");
+    for (int32_t i = 0; i < source->target_count && fv_ok(context); i++)
+        make_array(staging, FV_DATASET_ARRAYS + i, &source->target[i], rows, "a batch of targets");
     return context->status;
 }
 
 void fv_staging_free(fv_staging *staging) {
-    for (int32_t i = 0; i < FV_DATASET_ARRAYS; i++) {
-        fv_free(staging->input[i]);
-        fv_free(staging->target[i]);
-    }
+    fv_context *context = staging->context;
+    if (staging->ring) context->backend->sync(context->device);
+    for (int turn = 0; turn < 2; turn++)
+        for (int32_t i = 0; i < STAGED; i++) {
+            if (staging->ring && staging->host[turn][i])
+                context->backend->pinned_free(context->device, staging->host[turn][i]);
+            else
+                fv_free(staging->host[turn][i]);
+            if (context) fv_device_free(context, staging->through[turn][i], staging->bytes[i]);
+        }
     fv_free(staging->number);
     *staging = (fv_staging){ 0 };
 }

@@ -62,7 +62,16 @@ typedef struct fv_feed {
     fv_value samples;          /* evaluation: i32 [rows], sample numbers, written before each run; training: 0 */
     bool targets;              /* are they used?                                                            */
 } fv_feed;
-typedef struct fv_staging { void *input[FV_DATASET_ARRAYS], *target[FV_DATASET_ARRAYS]; int64_t *number; } fv_staging;
+/* Host memory for batches. Where the device streams there are two, pinned, in turns, each with device memory that it passes: so a
+ * batch is fetched and copied while the device works on the one before. */
+typedef struct fv_staging {
+    fv_context *context;
+    bool ring;
+    int turn;
+    void *host[2][2 * FV_DATASET_ARRAYS], *through[2][2 * FV_DATASET_ARRAYS]; /* inputs, then targets */
+    size_t bytes[2 * FV_DATASET_ARRAYS];
+    int64_t *number;
+} fv_staging;
 
 /* Records the reading of a batch of rows samples: gathered, augmented (where control is given), normalised, shaped as the
  * net's inputs. `samples` are the numbers of the rows. */
