@@ -82,6 +82,11 @@ r = json.loads(sys.stdin.read())["results"]
 assert [(x["model"], x["device"], x["mode"]) for x in r] == [(m, d, t) for d in ("cpu", "reference") for m in ("lenet5", "mlp") for t in ("train", "infer")]
 assert all(x["batch"] == 8 and x["threads"] and x["images_per_second"] > 0 and x["milliseconds"] > 0 and x["gflops"] > 0 and x["percent_of_peak"] >= 0 for x in r)' 2>>"$work/err"
 then ok "fovea bench"; else bad "fovea bench" "$(cat "$work/err")"; fi
+if "$bin/fovea" tune lenet5:4 --device cpu -q --output "$work/tuned.json" 2>"$work/err" &&
+    "$bin/fovea" bench lenet5:4 --device cpu --mode infer --seconds 0.01 -q --tuned "$work/tuned.json" 2>>"$work/err" &&
+    lenet --device cpu --limit-train 64 --epochs 1 --tuned "$work/tuned.json" --output "$work/tuned" 2>>"$work/err"
+then ok "fovea tune writes a file that bench and programs take"; else bad "fovea tune writes a file that bench and programs take" "$(cat "$work/err")"; fi
+fails "a tuned file of another device" 1 "was measured on cpu, " "$bin/fovea" bench lenet5:4 --device reference --tuned "$work/tuned.json"
 fails "bench of an unknown model" 1 "there is no model 'lenet6'" "$bin/fovea" bench lenet6
 fails "bench of no batch" 2 "batch" "$bin/fovea" bench lenet5:0
 "$bin/fovea" devices >"$work/out" 2>&1 && grep -q "^cpu" "$work/out" && ok "fovea devices" || bad "fovea devices" "$(cat "$work/out")"
