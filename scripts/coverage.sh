@@ -19,7 +19,7 @@ for counts in "$objects"/*.gcda; do gcov -n "$counts" 2>/dev/null; done | awk '
     /^File / { file = $2; gsub("\047", "", file) }
     /^Lines executed:/ && file ~ /^src\/cuda\// {
         sub("Lines executed:", ""); sub("%.*of", "")
-        if (!(file in lines) || $1 * $2 > hit[file] * lines[file]) { hit[file] = $1 / 100; lines[file] = $2 }
+        if (!(file in lines) || $1 / 100 * $2 > hit[file] * lines[file]) { hit[file] = $1 / 100; lines[file] = $2 }
         file = ""
     }
     END {
