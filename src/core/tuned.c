@@ -50,7 +50,7 @@ static int check(fv_context *c, fv_tuned *t, const char *path) {
                        (int)json_integer_value(format), TUNED_FORMAT);
     fv_context_identity(c, here);
     if (strcmp(here, json_string_value(device)) != 0)
-        return fv_fail(c, FV_ERROR_ARGUMENT, "%s was measured on %.200s, and this is %s: run 'fovea tune' here", path,
+        return fv_fail(c, FV_ERROR_FORMAT, "%s was measured on %.200s, and this is %s: run 'fovea tune' here", path,
                        json_string_value(device), here);
     return check_choices(c, t, path);
 }
