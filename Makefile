@@ -156,7 +156,7 @@ VARIANT    += coverage
 endif
 
 WARNINGS := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wpointer-arith -Wwrite-strings -Wvla \
-            -Wno-unused-parameter $(if $(WERROR),-Werror)
+            -Wno-unused-parameter -Wno-missing-field-initializers $(if $(WERROR),-Werror)
 LANGUAGE := -std=gnu11 -fPIC -fvisibility=hidden -fno-math-errno $(or $(OPENMP),-Wno-unknown-pragmas)
 COMMON   := $(LANGUAGE) $(WARNINGS) $(MODE_FLAGS) $(CPPFLAGS) $(CFLAGS) -MMD -MP
 

@@ -4,6 +4,7 @@
  * support/onnx_exceptions.c; everything else must pass, and what is listed must not.
  *     test_onnx [--list] [--filter PATTERN]      --list: a line a test, with the reason where it does not apply */
 #include "core/core.h"
+#include "core/half.h"
 #include "support/onnx.h"
 #include <dirent.h>
 #include <fnmatch.h>
@@ -45,18 +46,12 @@ static bool same(const onnx_tensor *expected, const fv_shape *shape, const int64
     for (int64_t i = 0; i < expected->elements; i++) {
         const int64_t at = order ? order[i] : i;
         double got;
-        uint32_t bits;
-        float single;
         switch (type) {
         case FV_F32: got = ((const float *)data)[at]; break;
         case FV_I32: got = ((const int32_t *)data)[at]; break;
         case FV_U8: got = ((const uint8_t *)data)[at]; break;
-        case FV_BF16:
-            bits = (uint32_t)((const uint16_t *)data)[at] << 16;
-            memcpy(&single, &bits, 4);
-            got = single;
-            break;
-        default: got = (double)((const _Float16 *)data)[at]; break;
+        case FV_BF16: got = fv_from_bf16(((const uint16_t *)data)[at]); break;
+        default: got = fv_from_f16(((const uint16_t *)data)[at]); break;
         }
         const double value = expected->value[i];
         if (isnan(value) ? !isnan(got) : !(got == value || fabs(got - value) <= 1e-7 + 1e-3 * fabs(value)))
@@ -91,15 +86,12 @@ static void feed(fv_program *p, const onnx_feed *f) {
     char *data = malloc(bytes + 1);
     for (int64_t i = 0; i < f->elements; i++) {
         const double x = f->data[i];
-        const float single = (float)x;
-        uint32_t bits;
-        memcpy(&bits, &single, 4);
         switch (f->type) {
-        case FV_F32: ((float *)data)[i] = single; break;
+        case FV_F32: ((float *)data)[i] = (float)x; break;
         case FV_I32: ((int32_t *)data)[i] = (int32_t)x; break;
         case FV_U8: ((uint8_t *)data)[i] = (uint8_t)x; break;
-        case FV_BF16: ((uint16_t *)data)[i] = (uint16_t)(bits >> 16); break; /* such numbers came from the file */
-        default: ((_Float16 *)data)[i] = (_Float16)x; break;
+        case FV_BF16: ((uint16_t *)data)[i] = fv_to_bf16((float)x); break;
+        default: ((uint16_t *)data)[i] = fv_to_f16((float)x); break;
         }
     }
     fv_write(p, f->value, data, bytes);
