@@ -4,9 +4,7 @@
  * in test_cuda.sh. Skipped where the plugin was not built. */
 #define _GNU_SOURCE
 #include "core/core.h"
-#include "cuda/fake_control.h"
-#include <dlfcn.h>
-#include <limits.h>
+#include "support/emulated.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -334,21 +332,6 @@ static void every_operation_is_there(void **state) {
     if (*missing) fail_msg("no CUDA kernel:%s", missing);
 }
 
-static void find_plugin(void) {
-    const char *build = getenv("FOVEA_BUILD");
-    char path[PATH_MAX], folder[PATH_MAX];
-    snprintf(path, sizeof path, "%s/lib/emulated", build ? build : "build");
-    if (!realpath(path, folder)) return;
-    setenv("FOVEA_BACKEND_PATH", folder, 1);
-    fv_context *c = open_on("cuda");
-    if (!fv_error(c)) {
-        snprintf(path, sizeof path, "%.4000s/libfovea-cuda.so", folder);
-        void *handle = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
-        gpu = handle ? dlsym(handle, "fake") : NULL;
-    }
-    fv_close(c);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_operation_is_there),          cmocka_unit_test(trains_as_the_cpu_does),
@@ -357,6 +340,6 @@ int main(void) {
         cmocka_unit_test(streamed_data_is_resident_data),    cmocka_unit_test(what_is_missing_is_said),
         cmocka_unit_test(what_cudnn_refuses_is_shown),
     };
-    find_plugin();
+    gpu = find_emulated();
     return cmocka_run_group_tests_name("cuda", tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
  * recorded (the debug program), now and after every way in which weights change; on the emulated GPU also when captured. */
 #include "net/net.h"
 #include "program/program.h"
-#include <limits.h>
+#include "support/emulated.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -317,13 +317,6 @@ static void runs_once_a_version(const char *device) {
 }
 
 /* ---- All of them, where there is such a device ------------------------------------------------------------------- */
-
-static void find_emulated(void) {
-    const char *build = getenv("FOVEA_BUILD");
-    char path[PATH_MAX], folder[PATH_MAX];
-    snprintf(path, sizeof path, "%s/lib/emulated", build ? build : "build");
-    if (realpath(path, folder)) setenv("FOVEA_BACKEND_PATH", folder, 1);
-}
 
 static void layers_that_fold(void **state) { folds_into_linear_layers("cpu"), folds_into_linear_layers("cuda"); }
 static void layers_that_stay(void **state) { stays_where_it_must("cpu"), stays_where_it_must("cuda"); }

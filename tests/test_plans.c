@@ -5,10 +5,8 @@
  * selection; skipped where the plugin was not built, because there is no toolkit or no cuDNN. */
 #define _GNU_SOURCE
 #include "cuda/devices.h"
-#include "cuda/fake_control.h"
+#include "support/emulated.h"
 #include "net/net.h"
-#include <dlfcn.h>
-#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -250,25 +248,10 @@ PLANS(plans_for_an_l40s, 3)
 PLANS(plans_for_an_rtx_5090, 4)
 PLANS(plans_for_a_t4, 5)
 
-static void find_plugin(void) {
-    const char *build = getenv("FOVEA_BUILD");
-    char path[PATH_MAX], folder[PATH_MAX];
-    snprintf(path, sizeof path, "%s/lib/emulated", build ? build : "build");
-    if (!realpath(path, folder)) return;
-    setenv("FOVEA_BACKEND_PATH", folder, 1);
-    fv_context *c = fv_open("cuda");
-    if (!fv_error(c)) {
-        snprintf(path, sizeof path, "%.4000s/libfovea-cuda.so", folder);
-        void *handle = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
-        gpu = handle ? dlsym(handle, "fake") : NULL;
-    }
-    fv_close(c);
-}
-
 int main(void) {
     const char *wanted = getenv("FOVEA_PLANS");
     all = wanted && !strcmp(wanted, "all");
-    find_plugin();
+    gpu = find_emulated();
     if (gpu)
         collect_all();
     else

@@ -5,8 +5,8 @@
 #include "core/half.h"
 #include "io/io.h"
 #include "scratch.h"
+#include "support/emulated.h"
 #include "train/train.h"
-#include <limits.h>
 #include <math.h>
 
 static const char *const devices[] = { "reference", "cpu", "cuda" };
@@ -64,8 +64,9 @@ static void train(const setting *s, result *r) {
     fv_context *c = open_with(s->device, s->precision);
     fv_net *net = s->make(c);
     fv_dataset *data = fv_digits(c, 48, 7);
-    fv_fit(net, data, .epochs = s->epochs ? s->epochs : 2, .batch_size = 16, .optimizer = fv_adam(.learning_rate = 0.002f),
-           .output = s->output, .resume = s->resume, .stop_after_steps = s->stop_after);
+    fv_fit(net, data, .epochs = s->epochs ? s->epochs : 2, .batch_size = 16,
+           .optimizer = fv_adam(.learning_rate = 0.002f), .output = s->output, .resume = s->resume,
+           .stop_after_steps = s->stop_after);
     fv_history h = fv_net_history(net);
     fv_result test = { .struct_size = sizeof test };
     fv_evaluate(net, data, .result = &test);
@@ -88,8 +89,8 @@ static void trains_to_the_loss_of_f32(fv_net *(*make)(fv_context *)) {
             if (!strcmp(devices[d], "cuda") && !emulated) continue;
             const setting s = { .device = devices[d], .precision = p, .make = make };
             train(&s, &half);
-            print_message("%s %s: loss %.5f and %.5f, in f32 %.5f and %.5f\n", s.device, fv_precision_name(p), half.loss,
-                          half.test_loss, plain.loss, plain.test_loss);
+            print_message("%s %s: loss %.5f and %.5f, in f32 %.5f and %.5f\n", s.device, fv_precision_name(p),
+                          half.loss, half.test_loss, plain.loss, plain.test_loss);
             assert_true(fabs(half.loss - plain.loss) <= bound(p, plain.loss));
             assert_true(fabs(half.test_loss - plain.test_loss) <= bound(p, plain.test_loss));
             assert_true(half.loss != plain.loss); /* it is another arithmetic */
@@ -186,14 +187,16 @@ static void values_are_read_as_f32(void **state) {
         const fv_value y = FV_APPLY(t, FV_OP_relu, NULL, FV_APPLY(t, FV_OP_matmul, NULL, in, in));
         fv_keep(t, y);
         fv_program *p = fv_compile_with(t, &(fv_compile_options){ .struct_size = sizeof(fv_compile_options),
-                                                                  .debug = debug != 0, .precision = FV_PRECISION_BF16 });
+                                                                  .debug = debug != 0,
+                                                                  .precision = FV_PRECISION_BF16 });
         float out[4], r[4];
         for (int i = 0; i < 4; i++) r[i] = fv_from_bf16(fv_to_bf16(x[i]));
         assert_int_equal(fv_write(p, in, x, sizeof x), 0);
         assert_int_equal(fv_run(p), 0);
         assert_int_equal(fv_read(p, y, out, sizeof out), 0);
         for (int i = 0; i < 4; i++) {
-            const double sum = (double)r[i / 2 * 2] * (double)r[i % 2] + (double)r[i / 2 * 2 + 1] * (double)r[2 + i % 2];
+            const double sum =
+                (double)r[i / 2 * 2] * (double)r[i % 2] + (double)r[i / 2 * 2 + 1] * (double)r[2 + i % 2];
             assert_true(out[i] == fmaxf(0, fv_from_bf16(fv_to_bf16((float)sum))));
         }
         fv_program_free(p);
@@ -219,18 +222,17 @@ static void what_cannot_be_had_is_refused(void **state) {
 }
 
 int main(void) {
-    char path[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 32);
-    char *slash = length > 0 ? (path[length] = 0, strstr(path, "/bin/test_precision")) : NULL;
-    if (slash) strcpy(slash, "/lib/emulated");
-    if (slash && !access(path, R_OK)) setenv("FOVEA_BACKEND_PATH", path, 0);
+    if (!getenv("FOVEA_BACKEND_PATH")) find_emulated();
     fv_context *c = fv_open("cuda");
     emulated = !fv_error(c);
     fv_close(c);
     if (!emulated) printf("no CUDA device, not even an emulated one: not tested there\n");
-    const struct CMUnitTest tests[] = { TEST(lenet_trains),           TEST(mixed_trains),
-                                        TEST(weights_are_f32),        TEST(goes_on_bit_for_bit),
-                                        TEST(overflow_skips_the_step), TEST(values_are_read_as_f32),
+    const struct CMUnitTest tests[] = { TEST(lenet_trains),
+                                        TEST(mixed_trains),
+                                        TEST(weights_are_f32),
+                                        TEST(goes_on_bit_for_bit),
+                                        TEST(overflow_skips_the_step),
+                                        TEST(values_are_read_as_f32),
                                         TEST(what_cannot_be_had_is_refused) };
     return run_in_scratch("precision", tests);
 }

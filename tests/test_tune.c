@@ -2,6 +2,7 @@
  * does not fit is refused in one sentence. On the CPU and, where the emulated plugin was built, on its GPU. */
 #define _GNU_SOURCE
 #include "net/net.h"
+#include "support/emulated.h"
 #include <jansson.h>
 #include <limits.h>
 #include <math.h>
@@ -224,16 +225,11 @@ static void checkpoints_know_the_choices(void **state) {
 }
 
 int main(void) {
-    const char *temporary = getenv("TMPDIR"), *build = getenv("FOVEA_BUILD");
-    char plugin[PATH_MAX], found[PATH_MAX];
+    const char *temporary = getenv("TMPDIR");
     snprintf(folder, sizeof folder, "%s/test_tune.XXXXXX", temporary ? temporary : "/tmp");
     if (!mkdtemp(folder)) return 1;
     snprintf(path, sizeof path, "%.4000s/test_tune.json", folder);
-    snprintf(plugin, sizeof plugin, "%s/lib/emulated", build ? build : "build");
-    if (realpath(plugin, found)) setenv("FOVEA_BACKEND_PATH", found, 1);
-    fv_context *c = fv_open("cuda");
-    emulated = realpath(plugin, found) && !fv_error(c);
-    fv_close(c);
+    emulated = find_emulated() != NULL;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_cpu_takes_what_the_file_says),
         cmocka_unit_test(the_emulated_gpu_too),

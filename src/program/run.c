@@ -34,7 +34,9 @@ static int run_steady(fv_program *p) {
     for (int32_t i = 0; i < p->store_count; i++) version += p->stores[i]->written;
     if (p->weights_seen == version) return FV_OK;
     p->weights_seen = version;
-    return run_tasks(p, 0, p->steady_count);
+    int status = run_tasks(p, 0, p->steady_count);
+    if (status) p->weights_seen = 0; /* what failed is not there for the next run */
+    return status;
 }
 
 /* ---- Debug ------------------------------------------------------------------------------------------------------- */
